@@ -1,0 +1,327 @@
+"""Who holds and who has answered which pair: the state of all review queues in memory, the store behind it the truth.
+
+One process holds the database, so this state is exact; it is read from the events once and then kept by each event.
+A next pair takes microseconds whatever the size of the dataset, and no pair is ever in two hands too many.
+"""
+
+import random
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from statistics import median
+from typing import Literal, NamedTuple
+
+from curation.store.verdicts import Claim, Decision, Shown, VerdictStore, new_id
+
+Clock = Callable[[], datetime]
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+class Entry(NamedTuple):
+    """One place in a queue."""
+
+    pair_id: str
+    kind: str
+
+
+class Queue:
+    """Pairs in the order they are handed out, each to `overlap` distinct people. Made by a Board."""
+
+    def __init__(self, order: Sequence[Entry], gold: Sequence[str], *, overlap: int, gold_share: float) -> None:
+        self.order, self.gold, self.overlap, self.gold_share = order, gold, overlap, gold_share
+        self.members = {entry.pair_id for entry in order}
+        self._complete = 0
+        self._mine: Counter[str] = Counter()  # a person's answers on pairs that are not complete yet
+        self.reached: dict[str, int] = {}  # everything before this place is over for the person
+
+    def left(self, person: str) -> int:
+        """How many pairs still want an answer from this person (those held by others included)."""
+        return len(self.order) - self._complete - self._mine[person]
+
+    def tally(self, pair_id: str, people: Iterable[str], sign: int) -> None:
+        """Count (sign 1) or take back (sign -1) what these people's answers mean for a pair."""
+        if pair_id not in self.members:
+            return
+        people = list(people)
+        if len(people) >= self.overlap:
+            self._complete += sign
+        else:
+            for person in people:
+                self._mine[person] += sign
+
+
+class Board:
+    """All claims and answers. Every method is safe from any thread; each change is on disk before it returns."""
+
+    def __init__(self, store: VerdictStore, *, clock: Clock = now) -> None:
+        self._store, self._clock = store, clock
+        self._lock = threading.RLock()
+        self._queues: dict[object, Queue] = {}
+        self._answered: dict[str, dict[str, Decision]] = defaultdict(dict)
+        self._held: dict[str, dict[str, Claim]] = defaultdict(dict)
+        self._claims: dict[str, Claim] = {}
+        self._current: dict[tuple[str, str], Claim] = {}  # of a person in a dataset
+        self._deciding: set[str] = set()
+        self._skipped: dict[str, set[str]] = defaultdict(set)
+        self._given: Counter[str] = Counter()
+        self._done: Counter[tuple[str, str]] = Counter()
+        self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=200))  # by person; "" is everybody
+        self._run_out: list[str] = []
+        self.reload()
+
+    def reload(self) -> None:
+        """Read everything again from the store, after verdicts came in some other way."""
+        with self._lock:
+            for kept in (self._queues, self._answered, self._held, self._claims, self._current, self._skipped):
+                kept.clear()
+            self._given.clear()
+            self._done.clear()
+            self._seconds.clear()
+            for decision in self._store.standing():
+                self._answered[decision.pair_id][decision.person] = decision
+                self._given[decision.person] += 1
+                self._done[decision.person, decision.dataset] += 1
+                self._took(decision)
+            for claim in self._store.open_claims():
+                self._hold(claim)
+            for person, pair_id in self._store.skipped():
+                self._skipped[person].add(pair_id)
+
+    def queue(self, key: object, make: Callable[[], Queue]) -> Queue:
+        """The queue of this key, made when it is asked for the first time."""
+        with self._lock:
+            queue = self._queues.get(key)
+            if queue is None:
+                queue = make()
+                for pair_id, answers in self._answered.items():
+                    queue.tally(pair_id, answers, 1)
+                self._queues[key] = queue
+            return queue
+
+    # ---- handing out
+
+    def current(self, person: str, dataset: str) -> Claim | None:
+        """What the person holds in a dataset, also after its time unless somebody else was given the pair."""
+        with self._lock:
+            return self._current.get((person, dataset))
+
+    def next(self, person: str, dataset: str, queue: Queue, *, least: timedelta, again: bool = False) -> Claim | None:
+        """The person's claim in this queue: the one held already, else a new one; None when nothing is left.
+
+        `least` is the shortest time a claim lasts. With `again` pairs the person skipped are handed out too.
+        """
+        with self._lock:
+            held = self._current.get((person, dataset))
+            if held is not None and (held.kind in ("reopened", "gold") or held.pair_id in queue.members):
+                return self._renewed(held, least)
+            entry = self._gold_for(person, queue) or self._find(person, queue, again=again)
+            stale = held
+            claim = self._claim(person, dataset, entry, least) if entry is not None else None
+        if stale is not None:
+            self.end(stale.claim_id, "released")
+        if claim is not None:
+            self._record(claim)
+        return claim
+
+    def reopen(self, person: str, dataset: str, pair_id: str, *, least: timedelta) -> Claim:
+        """A claim on a pair the person wants to look at again; what they held before goes back to the queue."""
+        with self._lock:
+            held = self._current.get((person, dataset))
+            if held is not None and held.pair_id == pair_id:
+                return held
+            answered = self._answered[pair_id].get(person)
+            claim = self._claim(person, dataset, Entry(pair_id, "reopened"), least)
+            if answered is not None and answered.chosen_shown:
+                claim = claim._replace(chosen_shown=answered.chosen_shown)  # the sides stand as they stood
+                self._hold(claim)
+        if held is not None:
+            self.end(held.claim_id, "released")
+        self._record(claim)
+        return claim
+
+    def end(self, claim_id: str, how: Literal["skipped", "released"]) -> bool:
+        """Give a pair back without an answer: "skipped" or "released". False when the claim is over already."""
+        with self._lock:
+            claim = self._claims.get(claim_id)
+            if claim is None or claim_id in self._deciding:
+                return False
+            if how == "skipped":
+                self._skipped[claim.person].add(claim.pair_id)
+            self._drop(claim)
+        self._store.end(claim_id, how, self._clock())
+        return True
+
+    def claim(self, claim_id: str) -> Claim | None:
+        """The open claim of this id; None when it is over."""
+        with self._lock:
+            return self._claims.get(claim_id)
+
+    def done(self, person: str, dataset: str) -> int:
+        """How many pairs a person has answered in a dataset's review."""
+        with self._lock:
+            return self._done[person, dataset]
+
+    def skipped(self, person: str, queue: Queue) -> int:
+        """How many pairs of a queue the person skipped and has not answered."""
+        with self._lock:
+            mine = [pair_id for pair_id in self._skipped[person] if pair_id in queue.members]
+            return sum(person not in self._answered.get(pair_id, ()) for pair_id in mine)
+
+    # ---- answers
+
+    def decide(self, claim_id: str, person: str, verdict: str, *, note: str, tags: list[str]) -> Decision | None:
+        """Compare and set: record the answer to this claim once. None when the claim is over or not this person's."""
+        with self._lock:
+            claim = self._claims.get(claim_id)
+            if claim is None or claim.person != person or claim_id in self._deciding:
+                return None
+            self._deciding.add(claim_id)  # still held: nobody is given the pair while the answer is written
+        at = self._clock()
+        seconds = max(0.0, (at - claim.claimed_at).total_seconds())
+        decision = Decision(
+            claim_id,
+            claim.dataset,
+            claim.pair_id,
+            person,
+            verdict,
+            claim.kind,
+            claim.chosen_shown,
+            seconds,
+            note,
+            tags,
+            at,
+        )
+        try:
+            self._store.decide(decision)
+        except BaseException:
+            with self._lock:
+                self._deciding.discard(claim_id)  # nothing was recorded: the person may press again
+            raise
+        with self._lock:
+            self._deciding.discard(claim_id)
+            self._drop(claim)
+            self._took(decision)
+            self._given[person] += 1
+            self._answer(decision.pair_id, {**self._answered[decision.pair_id], person: decision})
+        return decision
+
+    def undo(self, person: str, dataset: str, *, least: timedelta) -> Claim | None:
+        """Take back the person's last decision in a dataset and hand its pair out again; None when there is none."""
+        with self._lock:
+            last = next(iter(self._store.history(person, dataset, limit=1)), None)
+            if last is None:
+                return None
+            self._store.undo(last.claim_id, self._clock())
+            before = {one.person: one for one in self._store.of_pair(last.pair_id)}
+            self._answer(last.pair_id, before)
+            for queue in self._queues.values():
+                queue.reached.clear()
+        return self.reopen(person, dataset, last.pair_id, least=least)
+
+    def pace(self, person: str = "") -> float | None:
+        """The median answering time in seconds over a person's last 200 answers, or everybody's; None without any."""
+        with self._lock:
+            seconds = self._seconds.get(person)
+            return median(seconds) if seconds else None
+
+    # ---- inside, under the lock
+
+    def _find(self, person: str, queue: Queue, *, again: bool) -> Entry | None:
+        skipped = set() if again else self._skipped[person]
+        moment = self._clock()
+        place, passing = queue.reached.get(person, 0), True
+        if again:
+            place, passing = 0, False
+        for index in range(place, len(queue.order)):
+            entry = queue.order[index]
+            answers = self._answered.get(entry.pair_id, {})
+            over = person in answers or len(answers) >= queue.overlap or entry.pair_id in skipped
+            if not over:
+                if passing:
+                    queue.reached[person] = index
+                    passing = False
+                held = self._held.get(entry.pair_id)
+                others = sum(one.person != person and one.expires_at > moment for one in held.values()) if held else 0
+                if len(answers) + others < queue.overlap:
+                    return entry
+        if passing:
+            queue.reached[person] = len(queue.order)
+        return None
+
+    def _gold_for(self, person: str, queue: Queue) -> Entry | None:
+        """Now and then a gold pair: which of a person's items are gold is drawn once, so no reload changes it."""
+        if not queue.gold or random.Random(f"{person}/{self._given[person]}").random() >= queue.gold_share:
+            return None
+        fresh = [pair_id for pair_id in queue.gold if person not in self._answered.get(pair_id, {})]
+        return Entry(random.Random(f"{person}/gold/{len(fresh)}").choice(fresh), "gold") if fresh else None
+
+    def _claim(self, person: str, dataset: str, entry: Entry, least: timedelta) -> Claim:
+        at = self._clock()
+        shown = random.Random(f"{person}/{entry.pair_id}").choice("AB")  # drawn per item and person
+        side: Shown = "A" if shown == "A" else "B"
+        claim = Claim(new_id(), dataset, entry.pair_id, person, entry.kind, side, at, self._ends(at, least))
+        if entry.kind not in ("reopened", "gold"):
+            for other in list(self._held.get(entry.pair_id, {}).values()):
+                if other.expires_at <= at and other.claim_id not in self._deciding:
+                    self._drop(other)  # its time is over and the pair goes to somebody else: it cannot be answered now
+                    self._run_out.append(other.claim_id)
+        self._hold(claim)
+        return claim
+
+    def _renewed(self, claim: Claim, least: timedelta) -> Claim:
+        """A claim its owner comes back to: after its time it holds again, as nobody else was given the pair."""
+        at = self._clock()
+        if claim.expires_at <= at:
+            claim = claim._replace(expires_at=self._ends(at, least))
+            self._hold(claim)
+        return claim
+
+    def _ends(self, at: datetime, least: timedelta) -> datetime:
+        return at + max(least, timedelta(seconds=3 * (self.pace() or 0)))
+
+    def _took(self, decision: Decision) -> None:
+        if decision.seconds is not None:
+            self._seconds[decision.person].append(decision.seconds)
+            self._seconds[""].append(decision.seconds)
+
+    def _record(self, claim: Claim) -> None:
+        with self._lock:
+            run_out, self._run_out = self._run_out, []
+        try:
+            self._store.claim(claim)
+            for claim_id in run_out:
+                self._store.end(claim_id, "expired", claim.claimed_at)
+        except BaseException:
+            with self._lock:
+                self._drop(claim)
+            raise
+
+    def _hold(self, claim: Claim) -> None:
+        self._claims[claim.claim_id] = claim
+        self._held[claim.pair_id][claim.claim_id] = claim
+        self._current[claim.person, claim.dataset] = claim
+
+    def _drop(self, claim: Claim) -> None:
+        self._claims.pop(claim.claim_id, None)
+        self._held[claim.pair_id].pop(claim.claim_id, None)
+        if not self._held[claim.pair_id]:
+            del self._held[claim.pair_id]
+        if self._current.get((claim.person, claim.dataset), claim).claim_id == claim.claim_id:
+            self._current.pop((claim.person, claim.dataset), None)
+
+    def _answer(self, pair_id: str, answers: dict[str, Decision]) -> None:
+        before = self._answered.get(pair_id, {})
+        self._done.subtract((one.person, one.dataset) for one in before.values())
+        self._done.update((one.person, one.dataset) for one in answers.values())
+        for queue in self._queues.values():
+            queue.tally(pair_id, before, -1)
+            queue.tally(pair_id, answers, 1)
+        if answers:
+            self._answered[pair_id] = answers
+        else:
+            self._answered.pop(pair_id, None)

@@ -1,0 +1,79 @@
+"""Data frame to Plotly figure. Names that come from data are escaped: Plotly reads labels as HTML."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+PALETTE = ("#2f6f8f", "#d98c3f", "#5f9e6e", "#b4534f", "#7d6aa5", "#8c7a5b", "#c77f9e", "#6b7280")
+
+
+def funnel(stages: Sequence[tuple[str, int]]) -> Any:
+    """Counts that follow from one another, such as imported, flagged, reviewed, released."""
+    import plotly.graph_objects as go
+
+    names, counts = [escape(name) for name, _ in stages], [count for _, count in stages]
+    texts = [f"{count:,}" for count in counts]
+    bar = go.Bar(
+        x=counts, y=names, orientation="h", text=texts, textposition="auto", marker_color=list(PALETTE[: len(names)]),
+        hovertemplate="%{y}: %{x:,}<extra></extra>",
+    )  # fmt: skip
+    figure = go.Figure(bar)
+    figure.update_yaxes(autorange="reversed")
+    return _calm(figure, height=60 + 52 * len(names))
+
+
+def flags_by_filter(counts: pd.DataFrame) -> Any:
+    """Share of each subset's pairs that each filter flags; columns filter, subset, pairs, of."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for number, (subset, rows) in enumerate(counts.groupby("subset", sort=False)):
+        name = escape(str(subset)) or "(no subset)"
+        figure.add_bar(
+            name=name, y=rows["filter"], x=rows["pairs"] / rows["of"], orientation="h",
+            customdata=rows[["pairs", "of"]], marker_color=PALETTE[number % len(PALETTE)],
+            hovertemplate=name + ": %{customdata[0]:,} of %{customdata[1]:,} pairs (%{x:.2%})<extra>%{y}</extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="group", xaxis_tickformat=".1%", legend={"orientation": "h", "y": -0.15})
+    figure.update_yaxes(autorange="reversed")
+    bars = counts["filter"].nunique() * (counts["subset"].nunique() + 1)
+    return _calm(figure, height=max(260, 90 + 13 * bars))
+
+
+def overlap(table: pd.DataFrame) -> Any:
+    """Pairs that two filters both flag: a square table of counts, filters by filters."""
+    import plotly.graph_objects as go
+
+    names = [escape(str(name)) for name in table.index]
+    texts = [[f"{count:,}" if count else "" for count in row] for row in table.to_numpy().tolist()]
+    heat = go.Heatmap(
+        z=table.to_numpy(), x=names, y=names, text=texts, texttemplate="%{text}", colorscale=[[0, "rgba(47,111,143,0.04)"], [1, "#2f6f8f"]],
+        showscale=False, hovertemplate="%{y} and %{x}: %{z:,} pairs<extra></extra>", xgap=2, ygap=2,
+    )  # fmt: skip
+    figure = go.Figure(heat)
+    figure.update_yaxes(autorange="reversed")
+    return _calm(figure, height=110 + 42 * len(names))
+
+
+def scores(values: Sequence[float]) -> Any:
+    """How a filter's scores are spread, 0..1."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure(
+        go.Histogram(x=list(values), xbins={"start": 0, "end": 1.0001, "size": 0.05}, marker_color=PALETTE[0])
+    )
+    figure.update_layout(xaxis_title="score", yaxis_title="pairs", bargap=0.05)
+    figure.update_xaxes(range=[0, 1.02])
+    return _calm(figure, height=220)
+
+
+def _calm(figure: Any, *, height: int) -> Any:
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+    )
+    return figure

@@ -1,0 +1,404 @@
+"""The `elephant` command: the same actions as the pages, for scripts. Exit 0 done, 2 bad input, 1 a bug."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from curation.store.database import Busy
+from curation.workspace import DATABASE, Workspace
+
+app = typer.Typer(
+    name="elephant", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Check preference data and reward models: import, screen, review, release.",
+)  # fmt: skip
+verdicts = typer.Typer(no_args_is_help=True, help="Verdicts in from and out to files.")
+app.add_typer(verdicts, name="verdicts")
+
+Folder = Annotated[Path, typer.Option("--workspace", envvar="ELEPHANT_WORKSPACE", help="The workspace's folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")]
+Name = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset of the workspace.")]
+_HERE = Path("workspace")
+
+
+def main() -> None:
+    """The command's entry point: bad input becomes one line on standard error."""
+    try:
+        app()
+    except (ValueError, Busy, OSError) as error:
+        print(f"elephant: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+
+
+@app.command("app")
+def open_app(
+    workspace: Folder = _HERE,
+    port: Annotated[int, typer.Option(help="The port to listen on.")] = 8501,
+    address: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 lets others in.")] = "127.0.0.1",
+    sample: Annotated[bool, typer.Option("--sample", help="Put the sample into a workspace that is empty.")] = False,
+) -> None:
+    """Open the app in the browser."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / "app.py").is_file():
+        raise ValueError(f"no app.py in {str(root)!r}: install from a checkout with `pip install -e .`")
+    if sample:
+        _put_sample(workspace, root / "data" / "sample.jsonl")
+    else:
+        Workspace(workspace).close()  # a held or damaged database is told here, not in the browser
+    os.environ["ELEPHANT_WORKSPACE"] = str(workspace.absolute())
+    arguments = ["--server.port", str(port), "--server.address", address]
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(root / "app.py"), *arguments])
+
+
+@app.command("import")
+def import_dataset(
+    source: Annotated[str, typer.Argument(help="A file, a folder, or a hub id such as Anthropic/hh-rlhf.")],
+    workspace: Folder = _HERE,
+    name: Annotated[str | None, typer.Option(help="The dataset's name; by default the source's.")] = None,
+    split: Annotated[str | None, typer.Option(help="Read only this split.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Read only so many rows.")] = None,
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help="Where a field stands.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import a dataset; doing it again changes nothing."""
+    from curation.importing import import_source
+    from curation.sources import source_of
+
+    read = source_of(source, split=split, limit=limit, mapping=_settings(mapping or [], "FIELD=COLUMN"))
+    with _opened(workspace) as opened, _bar("importing") as tell:
+        done = import_source(opened, read, name or read.name.split(".")[0], progress=tell)
+    again = "" if done.new else ", all of them there already"
+    where = f" (see `elephant datasets --rejects {done.dataset}`)" if done.rejected else ""
+    _say(f"{done.dataset}: {done.rows:,} rows, {done.rejected:,} rejected{where}{again}", done._asdict(), as_json)
+
+
+@app.command()
+def datasets(
+    workspace: Folder = _HERE,
+    rejects: Annotated[str | None, typer.Option(help="List the rows of this dataset that could not be read.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List datasets, or the rejected rows of one."""
+    with _opened(workspace) as opened:
+        if rejects is not None:
+            opened.pairs.dataset(rejects)
+            rows = opened.pairs.rejects(rejects, limit=1_000_000)
+            _say_rows(rows, ("file", "line", "reason"), as_json, none="no rejected rows")
+            return
+        rows = [
+            {**one._asdict(), "flagged": opened.flags.flagged(one.dataset), "imported_at": one.imported_at.isoformat()}
+            for one in opened.pairs.datasets()
+        ]
+    _say_rows(rows, ("dataset", "imported", "rejected", "flagged", "source"), as_json, none="no dataset yet")
+
+
+@app.command()
+def filters(as_json: AsJson = False) -> None:
+    """List filters with what they look for and their parameters."""
+    from curation.filters.registry import FILTERS
+
+    rows = []
+    for name, kind in FILTERS.items():
+        fields = {field: {"default": one.default, "means": one.description} for field, one in kind.model_fields.items()}
+        shown = ", ".join(f"{field}={one['default']}" for field, one in fields.items())
+        rows.append({"filter": name, "looks for": kind.description(), "parameters": fields, "set": shown})
+    _say_rows(rows, ("filter", "set", "looks for"), as_json, none="no filters")
+
+
+@app.command()
+def screen(
+    dataset: Name,
+    workspace: Folder = _HERE,
+    chosen: Annotated[list[str] | None, typer.Option("--filter", help="Only this filter; may be given again.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FILTER.PARAM=VALUE", help="Set a parameter.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Wait for the run and take in what it finds.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Screen a dataset with all filters, or with those named."""
+    from curation import runs
+    from curation.filters.registry import FILTERS
+
+    wanted: dict[str, dict[str, Any]] = {name: {} for name in chosen or FILTERS}
+    for target, value in _settings(changes or [], "FILTER.PARAM=VALUE").items():
+        name, _, parameter = target.partition(".")
+        if not parameter or name not in wanted:
+            raise ValueError(f"--set {target}={value}: expected FILTER.PARAM=VALUE with one of {', '.join(wanted)}")
+        wanted[name][parameter] = value
+    with _opened(workspace) as opened:
+        run = runs.start_screening(opened, dataset, wanted)
+        if not wait:
+            _say(f"run {run.run_id} started", {"run": run.run_id}, as_json)
+            return
+        _wait(run, "screening")
+        runs.settle(opened)
+        found = [one for one in opened.flags.current(dataset) if one.run_id == run.run_id]
+    rows = [{"filter": one.filter, "flagged": one.flagged, "of": one.screened} for one in found]
+    _say_rows(rows, ("filter", "flagged", "of"), as_json, none="nothing was screened")
+
+
+@app.command()
+def flags(
+    dataset: Name,
+    workspace: Folder = _HERE,
+    out: Annotated[Path | None, typer.Option(help="Write one flag a row: .jsonl, .csv or .parquet.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count a dataset's flags by filter and subset, or write them to a file."""
+    from curation import exchange
+
+    with _opened(workspace) as opened:
+        if out is not None:
+            written = exchange.export_flags(opened, dataset, out)
+            _say(f"{written:,} flags in {out}", {"flags": written, "file": str(out)}, as_json)
+            return
+        opened.pairs.dataset(dataset)
+        rows = opened.flags.counts(dataset)
+    _say_rows(rows, ("filter", "subset", "pairs", "of"), as_json, none=f"not screened yet: elephant screen {dataset}")
+
+
+@app.command("runs")
+def list_runs(workspace: Folder = _HERE, as_json: AsJson = False) -> None:
+    """List background runs, taking in those that have finished."""
+    from curation import runs
+
+    with _opened(workspace) as opened:
+        runs.settle(opened)
+        rows = [
+            {
+                "run": one.run.run_id, "status": one.state.status, "title": one.state.title,
+                "done": one.progress.done, "of": one.progress.total, "error": one.state.error,
+            }
+            for one in runs.all_runs(opened)
+        ]  # fmt: skip
+    _say_rows(rows, ("run", "status", "done", "of", "title"), as_json, none="no runs yet")
+
+
+@app.command()
+def cancel(
+    run: Annotated[str, typer.Argument(metavar="RUN")], workspace: Folder = _HERE, as_json: AsJson = False
+) -> None:
+    """Stop a run; what it has finished is kept. Works while the app is open, too."""
+    from training import engine
+
+    state = engine.cancel(_run(workspace, run))
+    _say(f"run {run} is {state.status}", {"run": run, "status": state.status}, as_json)
+
+
+@app.command()
+def resume(
+    run: Annotated[str, typer.Argument(metavar="RUN")], workspace: Folder = _HERE, as_json: AsJson = False
+) -> None:
+    """Let a failed or cancelled run go on. Works while the app is open, too."""
+    from training import engine
+
+    state = engine.resume(_run(workspace, run))
+    _say(f"run {run} is {state.status}", {"run": run, "status": state.status}, as_json)
+
+
+@app.command()
+def release(
+    dataset: Name,
+    name: Annotated[str, typer.Option(help="The release's name.")],
+    workspace: Folder = _HERE,
+    out: Annotated[Path | None, typer.Option(help="The folder to write; by default one in the workspace.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="A JSON file: what stays, what is swapped, what goes.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Freeze a cleaned version of a dataset."""
+    from curation import release as releasing
+
+    rules = releasing.Policy()
+    if policy is not None:
+        if not policy.is_file():
+            raise ValueError(f"no file {str(policy)!r} with a policy")
+        rules = releasing.policy_from(policy.read_text(encoding="utf-8"))
+    with _opened(workspace) as opened, _bar("releasing") as tell:
+        made = releasing.release(opened, dataset, name, rules, out=out, progress=tell)
+    manifest = json.loads(made.manifest)
+    _say(
+        f"{made.name}: {releasing.in_words(manifest)}, in {made.folder}",
+        {**made._asdict(), "manifest": manifest},
+        as_json,
+    )
+
+
+@app.command()
+def releases(workspace: Folder = _HERE, as_json: AsJson = False) -> None:
+    """List releases."""
+    with _opened(workspace) as opened:
+        rows = [
+            {"name": one.name, "dataset": one.dataset, "folder": one.folder, "released_at": one.released_at.isoformat()}
+            for one in opened.releases.all()
+        ]
+    _say_rows(rows, ("name", "dataset", "released_at", "folder"), as_json, none="no releases yet")
+
+
+@verdicts.command("import")
+def import_verdicts(
+    file: Path,
+    workspace: Folder = _HERE,
+    dataset: Annotated[str | None, typer.Option(help="The dataset that rows, where given, count in.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take in verdicts: pair_id (or row), person, verdict; the same ones again change nothing."""
+    from curation import exchange
+
+    with _opened(workspace) as opened:
+        taken = exchange.import_verdicts(opened, file, dataset=dataset)
+    first = f"; the first: record {taken.rejected[0][0]}: {taken.rejected[0][1]}" if taken.rejected else ""
+    words = f"{taken.new:,} new verdicts, {taken.known:,} there already, {len(taken.rejected):,} rejected{first}"
+    _say(words, taken._asdict(), as_json)
+
+
+@verdicts.command("export")
+def export_verdicts(file: Path, workspace: Folder = _HERE, as_json: AsJson = False) -> None:
+    """Write every verdict event, undone ones marked."""
+    from curation import exchange
+
+    with _opened(workspace) as opened:
+        written = exchange.export_verdicts(opened, file)
+    _say(f"{written:,} verdicts in {file}", {"verdicts": written, "file": str(file)}, as_json)
+
+
+@app.command()
+def backup(file: Path, workspace: Folder = _HERE, as_json: AsJson = False) -> None:
+    """Copy the workspace's database to a file. (In an open app: the Overview page.)"""
+    if file.exists():
+        raise ValueError(f"{str(file)!r} exists: a backup overwrites nothing")
+    with _opened(workspace) as opened:
+        opened.database.backup(file)
+    _say(f"{file}: {file.stat().st_size:,} bytes", {"file": str(file), "bytes": file.stat().st_size}, as_json)
+
+
+@app.command()
+def restore(
+    file: Path,
+    workspace: Folder = _HERE,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a database that is there (it is kept beside).")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup into a workspace, after checking it."""
+    from curation.store import database
+
+    kept = database.restore(file, workspace / DATABASE, force=force)
+    beside = f"; the one before is {kept}" if kept else ""
+    _say(
+        f"restored {file} into {workspace}{beside}",
+        {"restored": str(file), "kept": str(kept) if kept else None},
+        as_json,
+    )
+
+
+# ---- inside
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[Workspace]:
+    opened = Workspace(folder)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _put_sample(folder: Path, file: Path) -> None:
+    from curation import runs
+    from curation.importing import import_source
+    from curation.sources import source_of
+
+    with _opened(folder) as opened:
+        if opened.pairs.datasets():
+            return
+        import_source(opened, source_of(str(file)), "sample")
+        _wait(runs.start_screening(opened, "sample"), "screening")
+        runs.settle(opened)
+
+
+def _run(folder: Path, run_id: str) -> Any:
+    """A run by its folder: runs are watched and stopped without the database, which an open app holds."""
+    from curation.runs import find_in
+
+    return find_in(folder / "runs", run_id)
+
+
+def _wait(run: Any, words: str) -> None:
+    """Wait for a run to end. Raises ValueError with the end of its log when it fails."""
+    from training import engine
+
+    with _bar(words) as tell:
+        while (state := engine.watch(run)).status in ("queued", "running"):
+            progress = run.progress()
+            tell(
+                progress.done / progress.total if progress.total else 0,
+                f"{progress.done:,} of {progress.total:,} {progress.unit}",
+            )
+            time.sleep(0.05)
+    if state.status != "done":
+        raise ValueError(f"run {run.run_id} {state.status}: {state.error or 'it was stopped'}; see {run.log}")
+
+
+@contextmanager
+def _bar(words: str) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar on a terminal, nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield lambda share, message: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[message]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(words, total=1.0, message="")
+        yield lambda share, message: bar.update(task, completed=share, message=message)
+
+
+def _settings(given: Sequence[str], form: str) -> dict[str, str]:
+    settings = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise ValueError(f"{one!r}: expected {form}")
+        settings[name] = value
+    return settings
+
+
+def _say(words: str, record: dict[str, Any], as_json: bool) -> None:
+    typer.echo(json.dumps(record, ensure_ascii=False, default=str) if as_json else words)
+
+
+def _say_rows(rows: list[dict[str, Any]], columns: Sequence[str], as_json: bool, *, none: str) -> None:
+    if as_json:
+        typer.echo(json.dumps(rows, ensure_ascii=False, default=str))
+        return
+    if not rows:
+        typer.echo(none)
+        return
+    cells = [[_cell(row[name]) for name in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for line in [list(columns), *cells]:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else " ".join(str(value).split())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Flags and verdicts out to files, verdicts in from files."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from curation import tables
+from curation.review import Verdict
+from curation.store.verdicts import Decision
+from curation.workspace import Workspace
+
+FLAG_COLUMNS = ("pair_id", "rows", "subset", "filter", "side", "score", "reason")
+VERDICT_COLUMNS = (
+    "claim_id", "dataset", "pair_id", "person", "verdict", "kind", "chosen_shown", "seconds", "note", "tags", "decided_at",
+    "undone_at",
+)  # fmt: skip
+
+
+class Taken(NamedTuple):
+    """What a file of verdicts brought: new ones, ones that were there already, and the lines that could not be used."""
+
+    new: int
+    known: int
+    rejected: list[tuple[int, str]]  # record number from 1, reason
+
+
+def export_flags(workspace: Workspace, dataset: str, path: Path) -> int:
+    """Write one flag a record; returns how many. Raises ValueError for an unknown dataset or one never screened."""
+    workspace.pairs.dataset(dataset)
+    if not workspace.flags.current(dataset):
+        raise ValueError(f"{dataset!r} is not screened yet: run `elephant screen {dataset}` first")
+    flags = workspace.flags.export(dataset)
+    tables.write(path, flags, FLAG_COLUMNS)
+    return len(flags)
+
+
+def export_verdicts(workspace: Workspace, path: Path) -> int:
+    """Write every verdict event, undone ones marked; returns how many."""
+    events = workspace.verdicts.events()
+    tables.write(path, events, VERDICT_COLUMNS)
+    return len(events)
+
+
+def import_verdicts(workspace: Workspace, path: Path, *, dataset: str | None = None) -> Taken:
+    """Take in verdicts: pair_id (or row, with `dataset`), person, verdict, and what else `export_verdicts` writes.
+
+    The same record twice changes nothing. A record that cannot be used is named and loses no other.
+    """
+    rows = {row: pair_id for row, pair_id, _, _ in workspace.pairs.rows_in_order(dataset)} if dataset else {}
+    if dataset:
+        workspace.pairs.dataset(dataset)
+    decisions, undone, rejected = [], [], []
+    known = workspace.pairs.datasets_of_pairs()
+    for number, record in enumerate(tables.read(path), start=1):
+        try:
+            decision = _decision(record, rows, known, workspace.clock())
+        except ValueError as error:
+            rejected.append((number, str(error)))
+            continue
+        decisions.append(decision)
+        if record.get("undone_at"):
+            undone.append((decision.claim_id, _time(record["undone_at"])))
+    new = workspace.verdicts.add(decisions, undone)
+    workspace.board.reload()
+    return Taken(new, len(decisions) - new, rejected)
+
+
+def _decision(record: Mapping[str, Any], rows: Mapping[int, str], known: Mapping[str, str], now: datetime) -> Decision:
+    pair_id, person, verdict = _pair_id(record, rows), record.get("person"), record.get("verdict")
+    if pair_id not in known:
+        raise ValueError(f"pair_id is {pair_id!r}: no such pair in this workspace")
+    if not isinstance(person, str) or not person.strip():
+        raise ValueError(f"person is {person!r}: expected a name")
+    if verdict not in set(Verdict):
+        raise ValueError(f"verdict is {verdict!r}: expected one of {', '.join(Verdict)}")
+    given = record.get("decided_at")
+    tags = record.get("tags") or []
+    tags = json.loads(tags) if isinstance(tags, str) else tags
+    seconds = record.get("seconds")
+    claim_id = record.get("claim_id") or _named(pair_id, person, str(verdict), str(given))
+    shown = record.get("chosen_shown")
+    return Decision(
+        str(claim_id), str(record.get("dataset") or known[pair_id]), pair_id, person.strip(), Verdict(verdict).value,
+        str(record.get("kind") or "imported"), shown if shown in ("A", "B") else "",
+        None if seconds in (None, "") else float(str(seconds)), str(record.get("note") or ""), [str(tag) for tag in tags],
+        _time(given) if given else now,
+    )  # fmt: skip
+
+
+def _pair_id(record: Mapping[str, Any], rows: Mapping[int, str]) -> str:
+    if record.get("pair_id"):
+        return str(record["pair_id"])
+    row = record.get("row")
+    if row in (None, "") or not rows:
+        raise ValueError("no pair_id: expected one, or a row together with --dataset")
+    if int(str(row)) not in rows:
+        raise ValueError(f"row is {row}: expected 0 to {len(rows) - 1}")
+    return rows[int(str(row))]
+
+
+def _time(value: Any) -> datetime:
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _named(*parts: str) -> str:
+    return "imported-" + blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()

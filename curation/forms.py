@@ -1,0 +1,87 @@
+"""Row forms: what one record of a file says about a pair.
+
+Understood without being told: HH strings; prompt, chosen, rejected as strings (RewardBench too); TRL conversational
+rows with an explicit or an implicit prompt.
+"""
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+from curation.pairs import Pair, Turn, parse, render, turn
+
+FIELDS = ("prompt", "chosen", "rejected", "subset", "split")
+_ANSWER = "\n\nAssistant:"
+_MARKED = ("\n\nHuman:", _ANSWER)
+
+
+def pair_of(record: Mapping[str, Any], mapping: Mapping[str, str]) -> Pair:
+    """The pair a record holds; `mapping` names the column of a field whose column is called otherwise.
+
+    Raises ValueError with a sentence that says what was seen and what was expected.
+    """
+    prompt, chosen, rejected = (value_of(record, mapping, field) for field in ("prompt", "chosen", "rejected"))
+    if chosen is None or rejected is None:
+        missing = " and ".join(name for name, value in (("chosen", chosen), ("rejected", rejected)) if value is None)
+        raise ValueError(f"no {missing}: the columns are {', '.join(map(repr, record)) or 'none'}; map one with --map")
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        pair = _of_strings(prompt, chosen, rejected)
+    elif isinstance(chosen, list) and isinstance(rejected, list):
+        pair = _of_conversations(prompt, chosen, rejected)
+    else:
+        kinds = f"{type(chosen).__name__} and {type(rejected).__name__}"
+        raise ValueError(f"chosen and rejected are {kinds}: expected two strings or two lists of messages")
+    _check_text(pair)
+    return pair
+
+
+def value_of(record: Mapping[str, Any], mapping: Mapping[str, str], field: str) -> Any:
+    """What the record holds for a field, None when it has no such column."""
+    return record.get(mapping.get(field, field))
+
+
+def _of_strings(prompt: Any, chosen: str, rejected: str) -> Pair:
+    marked = chosen.startswith(_MARKED) and rejected.startswith(_MARKED)
+    if marked and (not isinstance(prompt, str) or (prompt.strip() in chosen and prompt.strip() in rejected)):
+        return Pair.of_texts(chosen, rejected)  # whole transcripts: a prompt column only says the same again
+    if not prompt:
+        return Pair.of_turns([Turn("", chosen, "")], [Turn("", rejected, "")])
+    if isinstance(prompt, list):
+        asked = _turns(prompt, "prompt")
+    elif isinstance(prompt, str):
+        asked = parse(prompt) if prompt.startswith(_MARKED) else [turn("user", prompt)]
+    else:
+        raise ValueError(f"prompt is {type(prompt).__name__}: expected a string or a list of messages")
+    waits = asked[-1].role == "assistant" and not asked[-1].content  # "...\n\nAssistant:" waits for the response
+    if waits or (chosen.startswith(_ANSWER) and rejected.startswith(_ANSWER)):
+        context = render(asked)
+        return Pair.of_texts(context + chosen, context + rejected)
+    return Pair.of_turns([*asked, turn("assistant", chosen)], [*asked, turn("assistant", rejected)])
+
+
+def _of_conversations(prompt: Any, chosen: list[Any], rejected: list[Any]) -> Pair:
+    sides = _turns(chosen, "chosen"), _turns(rejected, "rejected")
+    if prompt and all(not side or side[0].role == "assistant" for side in sides):  # an empty list is an empty response
+        asked = _turns(prompt, "prompt") if isinstance(prompt, list) else [turn("user", str(prompt))]
+        sides = asked + sides[0], asked + sides[1]
+    return Pair.of_turns(*sides)
+
+
+def _turns(messages: list[Any], field: str) -> list[Turn]:
+    turns = []
+    for message in messages:
+        role = message.get("role") if isinstance(message, dict) else None
+        content = message.get("content") if isinstance(message, dict) else None
+        if not (isinstance(role, str) and role and isinstance(content, str)):
+            raise ValueError(f"a message of {field} is {str(message)[:80]!r}: expected a role and a text content")
+        turns.append(turn(role, content))
+    return turns
+
+
+def _check_text(pair: Pair) -> None:
+    """Refuse what no UTF-8 file and no database column can hold."""
+    try:
+        "".join(chain(chain.from_iterable(pair.prompt), pair.chosen, pair.rejected)).encode()
+    except UnicodeEncodeError as error:
+        code = f"{ord(error.object[error.start]):04x}"
+        raise ValueError(f"the text holds half a character (\\u{code}): expected valid Unicode") from None

@@ -1,0 +1,145 @@
+"""The Pair: a prompt with a chosen and a rejected response, its identity, and HH transcripts that round-trip.
+
+`render(parse(text)) == text` for every text: a turn keeps the exact marker it was written with.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+from itertools import chain
+from typing import Literal, NamedTuple
+
+Side = Literal["chosen", "rejected", "both", "pair"]
+
+_MARKER = re.compile(r"\n\n(Human|Assistant): ?|\A\n\n(System): ?")
+_ROLES = {"Human": "user", "Assistant": "assistant", "System": "system"}
+_LEADS = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
+RESPONSE_LEAD = _LEADS["assistant"]
+_ANSWER = "\n\nAssistant:"
+
+
+class Turn(NamedTuple):
+    """One turn of a transcript. `lead` is the exact text that stands before the content, marker included."""
+
+    role: str  # user, assistant, system; "" for text that stands before the first marker
+    content: str
+    lead: str
+
+
+class Response(NamedTuple):
+    """The text that answers a prompt; it may hold further turns. `lead` is the exact text before it."""
+
+    text: str
+    lead: str = RESPONSE_LEAD
+
+
+def turn(role: str, content: str) -> Turn:
+    """A turn with the marker HH-RLHF writes for its role."""
+    return Turn(role, content, _LEADS.get(role) or f"\n\n{role.capitalize()}: ")
+
+
+def parse(text: str) -> list[Turn]:
+    """The turns of an HH transcript, `\\n\\nHuman: ...\\n\\nAssistant: ...`; never fails, loses nothing."""
+    turns: list[Turn] = []
+    role, lead, start = "", "", 0
+    for marker in _MARKER.finditer(text):
+        if marker.start() > 0:
+            turns.append(Turn(role, text[start : marker.start()], lead))
+        role, lead, start = _ROLES[marker.group(1) or marker.group(2)], marker.group(), marker.end()
+    if lead or text:
+        turns.append(Turn(role, text[start:], lead))
+    return turns
+
+
+def render(turns: Sequence[Turn]) -> str:
+    """The HH transcript of these turns."""
+    return "".join([part for one in turns for part in (one.lead, one.content)])
+
+
+def _digest(kind: str, parts: Iterable[str]) -> str:
+    """32 hex digits of these texts; their lengths keep neighbours from running together."""
+    text = kind + "".join([f"\n{len(part)}:{part}" for part in parts])
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt with a chosen and a rejected response.
+
+    `rows` are its 0-based positions in the dataset it was read from, empty when it was read by itself.
+    """
+
+    prompt: tuple[Turn, ...]
+    chosen: Response
+    rejected: Response
+    rows: tuple[int, ...] = ()
+    subset: str = field(default="", compare=False)
+
+    @classmethod
+    def of_turns(cls, chosen: Sequence[Turn], rejected: Sequence[Turn]) -> "Pair":
+        """Two whole transcripts: the prompt is the longest run of common leading turns that ends in a user turn."""
+        shared = 0
+        for index, (one, other) in enumerate(zip(chosen, rejected, strict=False)):
+            if one != other:
+                break
+            if one.role == "user":
+                shared = index + 1
+        return cls(tuple(chosen[:shared]), _response(chosen[shared:]), _response(rejected[shared:]))
+
+    @classmethod
+    def of_texts(cls, chosen: str, rejected: str) -> "Pair":
+        """Two HH transcripts. Where only the last answer differs the context is parsed once, which is most of the time."""
+        cut = chosen.rfind(_ANSWER)
+        if cut > 0 and cut == rejected.rfind(_ANSWER) and chosen[:cut] == rejected[:cut]:
+            context = parse(chosen[:cut])
+            answers = parse(chosen[cut:]), parse(rejected[cut:])
+            if context[-1].role == "user" and len(answers[0]) == len(answers[1]) == 1:
+                return cls(tuple(context), _response(answers[0]), _response(answers[1]))
+        return cls.of_turns(parse(chosen), parse(rejected))
+
+    @cached_property
+    def prompt_id(self) -> str:
+        """32 hex digits that name the prompt's content."""
+        return _digest("prompt", chain.from_iterable(self.prompt))
+
+    @cached_property
+    def chosen_id(self) -> str:
+        """32 hex digits that name the chosen response to this prompt."""
+        return self._response_id(self.chosen)
+
+    @cached_property
+    def rejected_id(self) -> str:
+        """32 hex digits that name the rejected response to this prompt."""
+        return self._response_id(self.rejected)
+
+    @cached_property
+    def pair_id(self) -> str:
+        """32 hex digits that name prompt, chosen and rejected."""
+        return _digest("pair", (self.chosen_id, self.rejected_id))
+
+    def swapped(self) -> "Pair":
+        """The same responses with the label turned round."""
+        return Pair(self.prompt, self.rejected, self.chosen, subset=self.subset)
+
+    def sides(self) -> Iterator[tuple[Literal["chosen", "rejected"], str]]:
+        """The two responses' texts with their sides."""
+        yield "chosen", self.chosen.text
+        yield "rejected", self.rejected.text
+
+    def transcripts(self) -> tuple[str, str]:
+        """Chosen and rejected as whole HH transcripts, byte for byte as they were read."""
+        context = render(self.prompt)
+        return context + self.chosen.lead + self.chosen.text, context + self.rejected.lead + self.rejected.text
+
+    def _response_id(self, response: Response) -> str:
+        # the marker is part of the identity only where it is unusual, so all input forms share ids
+        unusual = () if response.lead == RESPONSE_LEAD else (response.lead,)
+        return _digest("response", (self.prompt_id, response.text, *unusual))
+
+
+def _response(rest: Sequence[Turn]) -> Response:
+    if rest and rest[0].role == "assistant":
+        return Response(rest[0].content + render(rest[1:]), rest[0].lead)
+    return Response(render(rest), "")

@@ -1,0 +1,204 @@
+"""Store of datasets: prompts, responses and pairs by content, and every dataset's rows in order."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from curation.pairs import Pair, Response, Turn
+from curation.store.database import Database
+
+STAGED = ("prompts", "responses", "pairs", "dataset_rows", "rejects")
+
+
+class Dataset(NamedTuple):
+    """An imported dataset. `imported` and `rejected` count rows; `content_hash` names their content and order."""
+
+    dataset: str
+    source: str
+    content_hash: str
+    imported: int
+    rejected: int
+    imported_at: datetime
+
+
+class RowView(NamedTuple):
+    """One row of a dataset as a list shows it."""
+
+    row: int
+    pair_id: str
+    subset: str
+    split: str
+    filters: list[str]
+    verdicts: list[str]
+    asked: str
+    chosen: str
+    rejected: str
+
+
+_WHERE = """
+    FROM dataset_rows AS r
+    JOIN pairs AS p ON p.pair_id = r.pair_id
+    JOIN prompts AS q ON q.prompt_id = p.prompt_id
+    JOIN responses AS c ON c.response_id = p.chosen_id
+    JOIN responses AS j ON j.response_id = p.rejected_id
+    WHERE r.dataset = $dataset
+      AND ($subset IS NULL OR r.subset = $subset)
+      AND ($filter IS NULL OR r.pair_id IN (
+          SELECT f.pair_id FROM flags AS f WHERE f.dataset = $dataset AND f.filter = $filter))
+      AND ($verdict IS NULL OR r.pair_id IN (SELECT v.pair_id FROM verdicts AS v WHERE v.verdict = $verdict))
+      AND ($text IS NULL OR contains(lower(c.text), $text) OR contains(lower(j.text), $text)
+          OR len(list_filter(q.turns, lambda t: contains(lower(t.content), $text))) > 0
+          OR r.pair_id = $text)
+"""
+
+
+class PairStore:
+    """Datasets and the pairs in them."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add(self, dataset: Dataset, staged: Path) -> None:
+        """Take in the Parquet files of `staged`, named as STAGED says, in one transaction: all rows or none.
+
+        Each file holds the columns of its table in order; content that is already stored is left alone.
+        """
+        with self._db.transaction() as cursor:
+            cursor.execute("INSERT INTO datasets VALUES (?, ?, ?, ?, ?, ?)", list(dataset))
+            for table in STAGED:
+                file = staged / f"{table}.parquet"
+                if file.exists():  # the table name is one of STAGED, the path is bound
+                    once = "ON CONFLICT DO NOTHING" if table in ("prompts", "responses", "pairs") else ""
+                    cursor.execute(f"INSERT INTO {table} SELECT * FROM read_parquet($1) {once}", [str(file)])
+
+    def put(self, pair: Pair) -> None:
+        """Store one pair's content without a place in any dataset."""
+        with self._db.transaction() as cursor:
+            turns = [one._asdict() for one in pair.prompt]
+            once = "ON CONFLICT DO NOTHING"
+            cursor.execute(f"INSERT INTO prompts VALUES (?, ?) {once}", [pair.prompt_id, turns])
+            for response_id, response in ((pair.chosen_id, pair.chosen), (pair.rejected_id, pair.rejected)):
+                values = [response_id, pair.prompt_id, response.text, response.lead]
+                cursor.execute(f"INSERT INTO responses VALUES (?, ?, ?, ?) {once}", values)
+            values = [pair.pair_id, pair.prompt_id, pair.chosen_id, pair.rejected_id]
+            cursor.execute(f"INSERT INTO pairs VALUES (?, ?, ?, ?) {once}", values)
+
+    def datasets(self) -> list[Dataset]:
+        """All datasets, the oldest first."""
+        return [Dataset(*row) for row in self._db.rows("SELECT * FROM datasets ORDER BY imported_at, dataset")]
+
+    def dataset(self, name: str) -> Dataset:
+        """The dataset of this name. Raises ValueError that lists the names there are."""
+        known = {one.dataset: one for one in self.datasets()}
+        if name not in known:
+            raise ValueError(f"no dataset {name!r}: there is {', '.join(known) or 'none yet, import one first'}")
+        return known[name]
+
+    def subsets(self, dataset: str) -> dict[str, int]:
+        """Rows in each subset, in the order they first appear."""
+        sql = 'SELECT subset, count(*) FROM dataset_rows WHERE dataset = $1 GROUP BY subset ORDER BY min("row")'
+        return dict(self._db.rows(sql, [dataset]))
+
+    def rejects(self, dataset: str, *, limit: int = 1000) -> list[dict[str, Any]]:
+        """Rows that could not be read: file, line, reason, and the beginning of the text."""
+        sql = "SELECT file, line, reason, text FROM rejects WHERE dataset = $1 ORDER BY file, line LIMIT $2"
+        return self._db.records(sql, [dataset, limit])
+
+    def pair(self, pair_id: str) -> Pair:
+        """The pair of this id with its content. Raises ValueError when there is none."""
+        found = self._db.rows(
+            """
+            SELECT q.turns, c.text, c.lead, j.text, j.lead,
+                   (SELECT list(r."row" ORDER BY r."row") FROM dataset_rows AS r WHERE r.pair_id = $1),
+                   (SELECT min(r.subset) FROM dataset_rows AS r WHERE r.pair_id = $1)
+            FROM pairs AS p
+            JOIN prompts AS q ON q.prompt_id = p.prompt_id
+            JOIN responses AS c ON c.response_id = p.chosen_id
+            JOIN responses AS j ON j.response_id = p.rejected_id
+            WHERE p.pair_id = $1
+            """,
+            [pair_id],
+        )
+        if not found:
+            raise ValueError(f"no pair {pair_id!r}: expected the 32 hex digits of a pair that was imported")
+        turns, chosen, chosen_lead, rejected, rejected_lead, rows, subset = found[0]
+        prompt = tuple(Turn(one["role"], one["content"], one["lead"]) for one in turns)
+        sides = Response(chosen, chosen_lead), Response(rejected, rejected_lead)
+        return Pair(prompt, *sides, rows=tuple(rows or ()), subset=subset or "")
+
+    def positions(self, dataset: str, pair_id: str) -> list[tuple[int, str, str, str, int]]:
+        """Where a pair stands in a dataset: row, subset, split, file, line."""
+        return self._db.rows(
+            'SELECT "row", subset, split, file, line FROM dataset_rows WHERE dataset = $1 AND pair_id = $2 ORDER BY "row"',
+            [dataset, pair_id],
+        )
+
+    def count(self, dataset: str, **narrowed: str | None) -> int:
+        """How many rows `page` would list in all."""
+        return int(self._db.rows(f"SELECT count(*) {_WHERE}", _narrowing(dataset, narrowed))[0][0])
+
+    def page(self, dataset: str, *, offset: int = 0, limit: int = 20, **narrowed: str | None) -> list[RowView]:
+        """Some rows in order, narrowed by `subset`, `filter`, `verdict` and `text` (found in any turn, any case)."""
+        rows = self._db.rows(
+            f"""
+            WITH found AS (
+                SELECT r."row", r.pair_id, r.subset, r.split, q.turns[-1].content AS asked,
+                       c.text AS chosen, j.text AS rejected
+                {_WHERE}
+                ORDER BY r."row" LIMIT $limit OFFSET $offset
+            )
+            SELECT "row", pair_id, subset, split,
+                   (SELECT list(DISTINCT f.filter ORDER BY f.filter) FROM flags AS f
+                    WHERE f.dataset = $dataset AND f.pair_id = found.pair_id),
+                   (SELECT list(v.verdict ORDER BY v.decided_at) FROM verdicts AS v WHERE v.pair_id = found.pair_id),
+                   asked, chosen, rejected
+            FROM found ORDER BY "row"
+            """,
+            {**_narrowing(dataset, narrowed), "limit": limit, "offset": offset},
+        )
+        return [RowView(*row[:4], row[4] or [], row[5] or [], row[6] or "", *row[7:]) for row in rows]
+
+    def export(self, dataset: str, path: Path) -> None:
+        """Write every distinct pair of a dataset, in the order of its first row, as `curation.interchange` reads it."""
+        self._db.copy(
+            """
+            COPY (
+                WITH once AS (
+                    SELECT pair_id, list("row" ORDER BY "row") AS rows, arg_min(subset, "row") AS subset,
+                           min("row") AS first_row
+                    FROM dataset_rows WHERE dataset = $dataset GROUP BY pair_id
+                )
+                SELECT p.pair_id, p.prompt_id, p.chosen_id, p.rejected_id, o.rows, o.subset,
+                       list_transform(q.turns, lambda t: t.role) AS roles,
+                       list_transform(q.turns, lambda t: t.content) AS contents,
+                       list_transform(q.turns, lambda t: t.lead) AS leads,
+                       c.text AS chosen_text, c.lead AS chosen_lead, j.text AS rejected_text, j.lead AS rejected_lead
+                FROM once AS o
+                JOIN pairs AS p ON p.pair_id = o.pair_id
+                JOIN prompts AS q ON q.prompt_id = p.prompt_id
+                JOIN responses AS c ON c.response_id = p.chosen_id
+                JOIN responses AS j ON j.response_id = p.rejected_id
+                ORDER BY o.first_row
+            ) TO $path (FORMAT parquet, COMPRESSION zstd)
+            """,
+            {"dataset": dataset, "path": str(path)},
+        )
+
+    def datasets_of_pairs(self) -> dict[str, str]:
+        """Every pair that stands in a dataset, with the first of its datasets by name."""
+        return dict(self._db.rows("SELECT pair_id, min(dataset) FROM dataset_rows GROUP BY pair_id"))
+
+    def rows_in_order(self, dataset: str) -> list[tuple[int, str, str, str]]:
+        """Every row: number, pair, subset, split."""
+        sql = 'SELECT "row", pair_id, subset, split FROM dataset_rows WHERE dataset = $1 ORDER BY "row"'
+        return self._db.rows(sql, [dataset])
+
+
+def _narrowing(dataset: str, narrowed: dict[str, str | None]) -> dict[str, Any]:
+    text = (narrowed.get("text") or "").strip().lower() or None
+    chosen = {name: narrowed.get(name) or None for name in ("subset", "filter", "verdict")}
+    unknown: Sequence[str] = sorted(set(narrowed) - {"text", *chosen})
+    if unknown:
+        raise TypeError(f"cannot narrow by {unknown}")
+    return {"dataset": dataset, "text": text, **chosen}

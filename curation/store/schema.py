@@ -1,0 +1,89 @@
+"""The tables, as numbered steps: a file at version n has had the first n applied. A step is never edited later."""
+
+MIGRATIONS = (
+    # 1: pairs, flags, review, releases
+    """
+    CREATE TABLE schema_versions (version INTEGER PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL);
+
+    -- content, addressed by its hash: stored once, never changed
+    CREATE TABLE prompts (
+        prompt_id VARCHAR PRIMARY KEY,
+        turns STRUCT("role" VARCHAR, content VARCHAR, lead VARCHAR)[] NOT NULL
+    );
+    CREATE TABLE responses (
+        response_id VARCHAR PRIMARY KEY, prompt_id VARCHAR NOT NULL, text VARCHAR NOT NULL, lead VARCHAR NOT NULL
+    );
+    CREATE TABLE pairs (
+        pair_id VARCHAR PRIMARY KEY, prompt_id VARCHAR NOT NULL, chosen_id VARCHAR NOT NULL, rejected_id VARCHAR NOT NULL
+    );
+
+    -- datasets: rows in order, each a pair
+    CREATE TABLE datasets (
+        dataset VARCHAR PRIMARY KEY, source VARCHAR NOT NULL, content_hash VARCHAR NOT NULL,
+        imported INTEGER NOT NULL, rejected INTEGER NOT NULL, imported_at TIMESTAMPTZ NOT NULL
+    );
+    CREATE TABLE dataset_rows (
+        dataset VARCHAR NOT NULL, "row" INTEGER NOT NULL, pair_id VARCHAR NOT NULL, subset VARCHAR NOT NULL,
+        split VARCHAR NOT NULL, file VARCHAR NOT NULL, line INTEGER NOT NULL, extra VARCHAR
+    );
+    CREATE INDEX rows_of_a_pair ON dataset_rows (pair_id);
+    CREATE TABLE rejects (
+        dataset VARCHAR NOT NULL, file VARCHAR NOT NULL, line INTEGER NOT NULL, reason VARCHAR NOT NULL, text VARCHAR NOT NULL
+    );
+
+    -- screening: one row for each filter of each run, and what it found
+    CREATE TABLE screenings (
+        run_id VARCHAR NOT NULL, dataset VARCHAR NOT NULL, filter VARCHAR NOT NULL, version INTEGER NOT NULL,
+        parameters VARCHAR NOT NULL, screened INTEGER NOT NULL, flagged INTEGER NOT NULL, finished_at TIMESTAMPTZ NOT NULL,
+        PRIMARY KEY (run_id, filter)
+    );
+    CREATE TABLE all_flags (
+        run_id VARCHAR NOT NULL, pair_id VARCHAR NOT NULL, filter VARCHAR NOT NULL, side VARCHAR NOT NULL,
+        score DOUBLE NOT NULL, reason VARCHAR NOT NULL
+    );
+    CREATE INDEX flags_of_a_pair ON all_flags (pair_id);
+    CREATE VIEW current_screenings AS
+        SELECT * FROM screenings
+        QUALIFY row_number() OVER (PARTITION BY dataset, filter ORDER BY finished_at DESC, run_id DESC) = 1;
+    CREATE VIEW flags AS
+        SELECT s.dataset, f.pair_id, f.filter, f.side, f.score, f.reason
+        FROM all_flags AS f JOIN current_screenings AS s ON f.run_id = s.run_id AND f.filter = s.filter;
+
+    -- review: events, never changed; what stands is a view
+    CREATE TABLE review_settings (
+        dataset VARCHAR NOT NULL, settings VARCHAR NOT NULL, person VARCHAR NOT NULL, set_at TIMESTAMPTZ NOT NULL
+    );
+    CREATE TABLE claims (
+        claim_id VARCHAR PRIMARY KEY, dataset VARCHAR NOT NULL, pair_id VARCHAR NOT NULL, person VARCHAR NOT NULL,
+        kind VARCHAR NOT NULL, chosen_shown VARCHAR NOT NULL, claimed_at TIMESTAMPTZ NOT NULL, expires_at TIMESTAMPTZ NOT NULL
+    );
+    CREATE TABLE claim_ends (claim_id VARCHAR PRIMARY KEY, how VARCHAR NOT NULL, ended_at TIMESTAMPTZ NOT NULL);
+    CREATE TABLE drafts (claim_id VARCHAR NOT NULL, note VARCHAR NOT NULL, tags VARCHAR[] NOT NULL, saved_at TIMESTAMPTZ NOT NULL);
+    CREATE TABLE verdict_events (
+        claim_id VARCHAR PRIMARY KEY, dataset VARCHAR NOT NULL, pair_id VARCHAR NOT NULL, person VARCHAR NOT NULL,
+        verdict VARCHAR NOT NULL, kind VARCHAR NOT NULL, chosen_shown VARCHAR NOT NULL, seconds DOUBLE,
+        note VARCHAR NOT NULL, tags VARCHAR[] NOT NULL, decided_at TIMESTAMPTZ NOT NULL
+    );
+    CREATE TABLE undos (claim_id VARCHAR PRIMARY KEY, undone_at TIMESTAMPTZ NOT NULL);
+    CREATE VIEW verdicts AS
+        SELECT v.* FROM verdict_events AS v ANTI JOIN undos AS u ON v.claim_id = u.claim_id
+        QUALIFY row_number() OVER (PARTITION BY v.pair_id, v.person ORDER BY v.decided_at DESC, v.claim_id DESC) = 1;
+    CREATE TABLE gold_pairs (
+        dataset VARCHAR NOT NULL, pair_id VARCHAR NOT NULL, answer VARCHAR NOT NULL, swapped BOOLEAN NOT NULL,
+        person VARCHAR NOT NULL, set_at TIMESTAMPTZ NOT NULL, PRIMARY KEY (dataset, pair_id)
+    );
+    CREATE TABLE adjudication_events (
+        adjudication_id VARCHAR PRIMARY KEY, dataset VARCHAR NOT NULL, pair_id VARCHAR NOT NULL, person VARCHAR NOT NULL,
+        verdict VARCHAR NOT NULL, note VARCHAR NOT NULL, seconds DOUBLE, settled_at TIMESTAMPTZ NOT NULL
+    );
+    CREATE VIEW adjudications AS
+        SELECT * FROM adjudication_events
+        QUALIFY row_number() OVER (PARTITION BY pair_id ORDER BY settled_at DESC, adjudication_id DESC) = 1;
+
+    CREATE TABLE releases (
+        name VARCHAR PRIMARY KEY, dataset VARCHAR NOT NULL, folder VARCHAR NOT NULL, manifest VARCHAR NOT NULL,
+        released_at TIMESTAMPTZ NOT NULL
+    );
+    CREATE TABLE pseudonyms (person VARCHAR PRIMARY KEY, pseudonym VARCHAR NOT NULL UNIQUE);
+    """,
+)

@@ -1,0 +1,252 @@
+"""What the pages share, the only module besides them that imports Streamlit: workspace, person, and text shown as text.
+
+Text from data and people is escaped before it goes into HTML (`shown`) or Markdown (`plain`): nothing of it is interpreted.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from curation import diff, runs
+from curation.pairs import Pair, Turn
+from curation.review import Card
+from curation.store.database import Busy, NotAWorkspace
+from curation.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = ROOT / "data" / "sample.jsonl"
+_PAGES: dict[str, dict[str, Any]] = {
+    "overview": {"title": "Overview", "icon": ":material/home:", "default": True},
+    "datasets": {"title": "Datasets", "icon": ":material/database:"},
+    "filters": {"title": "Filters", "icon": ":material/filter_alt:"},
+    "review": {"title": "Review", "icon": ":material/rule:"},
+    "adjudicate": {"title": "Adjudicate", "icon": ":material/gavel:"},
+    "runs": {"title": "Runs", "icon": ":material/play_circle:"},
+}
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@^=\"'/])")
+_STYLE = """<style>
+.block-container {padding-top: 3rem; padding-bottom: 4rem; max-width: 1180px}
+.er {line-height: 1.55; font-size: 1rem}
+.er .text {white-space: pre-wrap; overflow-wrap: anywhere; max-width: 74ch}
+.er .turn {margin: 0 0 .75rem 0; padding: .55rem .85rem; border-radius: 8px; max-width: 78ch}
+.er .turn.user {background: color-mix(in srgb, currentColor 7%, transparent)}
+.er .turn.assistant {border-left: 3px solid color-mix(in srgb, currentColor 22%, transparent); margin-left: 1.1rem}
+.er .turn.system, .er .turn.other {border: 1px dashed color-mix(in srgb, currentColor 30%, transparent)}
+.er .who {font-size: .74rem; letter-spacing: .04em; text-transform: uppercase; opacity: .62; margin-bottom: .15rem}
+.er details.earlier > summary {cursor: pointer; opacity: .75; margin: 0 0 .6rem 0; font-size: .9rem}
+.er .sides {display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; align-items: start}
+.er .side {border: 1px solid color-mix(in srgb, currentColor 20%, transparent); border-radius: 10px; padding: .7rem .95rem}
+.er .side .name {font-weight: 650; font-size: 1.05rem; margin-bottom: .35rem}
+.er .side .name small {font-weight: 400; opacity: .65; margin-left: .4rem}
+.er .nothing {font-style: italic; opacity: .65}
+.er ins {background: color-mix(in srgb, #3f9d5d 30%, transparent); text-decoration: none; border-radius: 3px}
+.er del {background: color-mix(in srgb, #d2603f 30%, transparent); text-decoration: none; border-radius: 3px}
+.er .reasons {margin: .2rem 0 0 0; padding-left: 1.1rem}
+.er .quiet {opacity: .72; font-size: .92rem}
+.st-key-choices {position: sticky; bottom: 0; z-index: 5; padding: .5rem 0;
+  background: color-mix(in srgb, var(--st-background-color, transparent) 92%, transparent); backdrop-filter: blur(6px)}
+.st-key-choices button, .st-key-actions button {min-height: 2.6rem}
+@media (max-width: 700px) {
+  .er .sides {grid-template-columns: 1fr}
+  .er .turn.assistant {margin-left: .4rem}
+  .block-container {padding-left: .9rem; padding-right: .9rem}
+}
+</style>"""
+
+
+# ---- every page begins with this
+
+
+def navigate() -> Any:
+    """The navigation between pages; returns the page to run."""
+    st.session_state["navigated"] = True
+    return st.navigation([st.Page(ROOT / "pages" / f"{name}.py", **rest) for name, rest in _PAGES.items()])
+
+
+def page(title: str, about: str = "") -> Workspace:
+    """Title, style and the workspace, with finished runs taken in. No page relies on app.py having run before."""
+    st.set_page_config(page_title=f"{title} · Elephant Room", page_icon=":material/fact_check:", layout="wide")
+    if not st.session_state.pop("navigated", False):
+        navigate()  # a first visit straight to a page runs it without app.py
+    st.html(_STYLE)
+    opened = workspace()
+    runs.settle(opened)
+    st.title(title, anchor=False)
+    if about:
+        st.caption(about)
+    return opened
+
+
+def folder() -> Path:
+    """The workspace's folder: $ELEPHANT_WORKSPACE, else ./workspace."""
+    return Path(os.environ.get("ELEPHANT_WORKSPACE", "workspace")).absolute()
+
+
+def workspace() -> Workspace:
+    """The workspace, opened once for all sessions; where it cannot be opened the page ends with the reason."""
+    try:
+        return _opened(str(folder()))
+    except (Busy, NotAWorkspace, OSError) as error:
+        st.error(plain(str(error)), icon=":material/lock:")
+        st.stop()
+
+
+@st.cache_resource(show_spinner=False)
+def _opened(path: str) -> Workspace:
+    return Workspace(Path(path))
+
+
+def signed_in() -> str:
+    """Who is here: the account where sign-in is configured, else a name, kept in the address so that a reload keeps it."""
+    account = st.user.get("email") if "is_logged_in" in st.user and st.user.is_logged_in else None
+    if isinstance(account, str) and account:
+        return account
+    known = st.session_state.get("person") or st.query_params.get("name")
+    if isinstance(known, str) and known.strip():
+        st.session_state["person"] = known.strip()
+        if st.query_params.get("name") != known.strip():
+            st.query_params["name"] = known.strip()
+        return known.strip()
+    with st.form("who", width=420):
+        st.write("Who is here? Your answers are kept under this name; releases show a pseudonym.")
+        name = st.text_input("Your name", max_chars=60, key="name-given")
+        if st.form_submit_button("Start", type="primary") and name.strip():
+            st.session_state["person"] = name.strip()
+            st.rerun()
+    st.stop()
+
+
+def chosen_dataset(opened: Workspace, *, label: str = "Dataset") -> str:
+    """The dataset this session works on, chosen where there are several; without any the page ends with what to do."""
+    names = [one.dataset for one in opened.pairs.datasets()]
+    if not names:
+        st.info("There is no dataset yet.", icon=":material/inbox:")
+        st.page_link("pages/datasets.py", label="Import one, or open the sample", icon=":material/upload:")
+        st.stop()
+    last = st.session_state.get("dataset")
+    if last not in names:
+        last = st.query_params.get("dataset")
+    index = names.index(last) if last in names else len(names) - 1
+    name = names[index]
+    if len(names) > 1:
+        name = st.selectbox(label, names, index=index, key="dataset-choice", width=340)
+    st.session_state["dataset"] = name
+    return name
+
+
+def attempt(action: Callable[[], object]) -> bool:
+    """Do what was asked; a bad value is told in its one sentence instead of a traceback. True when it was done."""
+    try:
+        action()
+    except (ValueError, OSError) as error:
+        st.error(plain(str(error)))
+        return False
+    return True
+
+
+# ---- text, never interpreted
+
+
+def plain(text: str) -> str:
+    """Text for a place that reads Markdown (labels, captions, messages), so that it shows as it is."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def shown(text: str) -> str:
+    """Text as HTML that shows it as it is, line breaks and spaces too."""
+    if not text.strip():
+        return f'<div class="text nothing">(empty{": " + str(len(text)) + " white-space characters" if text else ""})</div>'
+    return f'<div class="text">{escape(text)}</div>'
+
+
+def show_pair(pair: Pair, *, a: tuple[str, str], b: tuple[str, str], compare: bool = False) -> None:
+    """A prompt as chat and two responses side by side, each a name and a text; with `compare` their words' difference."""
+    st.html(f'<div class="er">{prompt_html(pair.prompt)}{_sides_html(a, b, compare=compare)}</div>')
+
+
+def show_card(card: Card, *, labels: bool, compare: bool) -> None:
+    """A reviewer's card; the labels are hidden unless the study lead shows them."""
+    named = {"A": "A", "B": "B"}
+    if labels:
+        other = "B" if card.claim.chosen_shown == "A" else "A"
+        named = {card.claim.chosen_shown: f"{card.claim.chosen_shown} · chosen", other: f"{other} · rejected"}
+    show_pair(card.pair, a=(named["A"], card.a), b=(named["B"], card.b), compare=compare)
+
+
+def prompt_html(prompt: tuple[Turn, ...], *, last: int = 3, long: int = 1500) -> str:
+    """The prompt as chat; of a long one the last turns, with the rest one click away."""
+    if not prompt:
+        return '<div class="quiet">(no prompt: the two texts stand by themselves)</div>'
+    shown_turns = len(prompt)
+    while shown_turns > 1 and (shown_turns > last or sum(len(one.content) for one in prompt[-shown_turns:]) > long):
+        shown_turns -= 1
+    turns = [_turn_html(one) for one in prompt]
+    earlier = turns[: len(turns) - shown_turns]
+    hidden = ""
+    if earlier:
+        count = f"{len(earlier)} earlier turn{'s' if len(earlier) > 1 else ''}"
+        hidden = f'<details class="earlier"><summary>{count}</summary>{"".join(earlier)}</details>'
+    return hidden + "".join(turns[len(earlier) :])
+
+
+def _turn_html(turn: Turn) -> str:
+    kind = turn.role if turn.role in ("user", "assistant", "system") else "other"
+    who = {"user": "Human", "assistant": "Assistant"}.get(turn.role, turn.role or "before the first turn")
+    return f'<div class="turn {kind}"><div class="who">{escape(who)}</div>{shown(turn.content)}</div>'
+
+
+def _sides_html(a: tuple[str, str], b: tuple[str, str], *, compare: bool) -> str:
+    texts = shown(a[1]), shown(b[1])
+    if compare and a[1].strip() and b[1].strip():
+        left, right = diff.words(a[1], b[1])
+        texts = _pieces_html(left), _pieces_html(right)
+    sides = [
+        f'<div class="side"><div class="name">{escape(name)}<small>{len(text.split()):,} words</small></div>{html}</div>'
+        for (name, text), html in zip((a, b), texts, strict=True)
+    ]
+    return f'<div class="sides">{"".join(sides)}</div>'
+
+
+def _pieces_html(pieces: Iterable[diff.Piece]) -> str:
+    marks = {"both": "{}", "first": "<del>{}</del>", "second": "<ins>{}</ins>"}
+    return f'<div class="text">{"".join(marks[one.where].format(escape(one.text)) for one in pieces)}</div>'
+
+
+def show_reasons(found: list[dict[str, object]], *, sides: dict[str, str] | None = None) -> None:
+    """What the filters say of a pair, as a list; `sides` renames chosen and rejected where they must stay hidden."""
+    lines = []
+    for one in found:
+        side = str(one["side"])
+        where = (sides or {}).get(side, side)
+        reason = str(one["reason"])
+        for label, name in (sides or {}).items():
+            reason = re.sub(rf"\b{label}\b", name, reason)
+        lines.append(
+            f"<li><b>{escape(str(one['filter']))}</b> ({escape(where)}, {one['score']:.2f}): {escape(reason)}</li>"
+        )
+    body = (
+        f'<ul class="reasons">{"".join(lines)}</ul>'
+        if lines
+        else '<span class="quiet">No filter flags this pair.</span>'
+    )
+    st.html(f'<div class="er">{body}</div>')
+
+
+def show_text(text: str) -> None:
+    """A text by itself."""
+    st.html(f'<div class="er">{shown(text)}</div>')
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for a person: "8 s", "3 min", "2 h 5 min"; "none yet" for None."""
+    if seconds is None:
+        return "none yet"
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,41 @@
+"""A workspace: one folder with the database, the runs, the releases and a cache, opened by one process at a time."""
+
+from pathlib import Path
+from threading import Lock
+
+from curation.board import Board, Clock, now
+from curation.store.database import Database
+from curation.store.flags import FlagStore
+from curation.store.pairs import PairStore
+from curation.store.releases import ReleaseStore
+from curation.store.verdicts import VerdictStore
+
+DATABASE = "workspace.duckdb"
+
+
+class Workspace:
+    """The stores over one folder. Raises Busy when another process holds it, NotAWorkspace when it is damaged."""
+
+    def __init__(self, folder: Path, *, clock: Clock = now) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.clock = folder, clock
+        self.runs, self.releases_folder, self.cache = folder / "runs", folder / "releases", folder / "cache"
+        self.database = Database(folder / DATABASE)
+        self.pairs = PairStore(self.database)
+        self.flags = FlagStore(self.database)
+        self.verdicts = VerdictStore(self.database)
+        self.releases = ReleaseStore(self.database)
+        self._board: Board | None = None
+        self._making = Lock()
+
+    @property
+    def board(self) -> Board:
+        """Who holds and who has answered what, read from the store when it is first wanted."""
+        with self._making:
+            if self._board is None:
+                self._board = Board(self.verdicts, clock=self.clock)
+            return self._board
+
+    def close(self) -> None:
+        """Let the database go, so that another process can open it."""
+        self.database.close()

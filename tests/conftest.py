@@ -1,0 +1,102 @@
+"""What the tests share: a workspace with a clock that can be set, small pairs, and ways to fill a dataset."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.importing import import_source
+from curation.sources import source_of
+from curation.store.flags import Screening
+from curation.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    at: datetime = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.at
+
+    def forward(self, **by: float) -> None:
+        self.at += timedelta(**by)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, clock: Clock) -> Iterator[Workspace]:
+    opened = Workspace(tmp_path / "workspace", clock=clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of public data, which lies beside the project and never in it."""
+    folder = Path(os.environ.get("ELEPHANT_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "hh-rlhf").is_dir():
+        pytest.skip(f"no data in {folder}: set ELEPHANT_DATA to the folder that holds hh-rlhf")
+    return folder
+
+
+def hh(asked: str, chosen: str, rejected: str) -> dict[str, str]:
+    """A row in HH form."""
+    context = f"\n\nHuman: {asked}\n\nAssistant: "
+    return {"chosen": context + chosen, "rejected": context + rejected}
+
+
+SMALL = [
+    hh("Name a river.", "The Danube.", "A river is a thing."),
+    hh("What is 2 + 2?", "4", ""),
+    hh("Tell me a joke.\n\nAssistant: No.\n\nHuman: Please.", "Knock knock.", "No. No. No. No."),
+    hh("Is tea hot?", "Usually, yes.", "Shut up."),
+]
+
+
+def numbered(count: int) -> list[dict[str, str]]:
+    """As many different rows as asked for."""
+    return [hh(f"Question {n}?", f"Good answer {n}.", f"Bad answer {n}.") for n in range(count)]
+
+
+def import_rows(workspace: Workspace, rows: list[dict[str, str]], name: str = "small") -> list[str]:
+    """Import rows as a dataset; returns each row's pair_id, in order."""
+    file = workspace.folder / f"{name}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    import_source(workspace, source_of(str(file)), name)
+    return [pair_id for _, pair_id, _, _ in workspace.pairs.rows_in_order(name)]
+
+
+def flag_pairs(workspace: Workspace, scores: dict[str, float], *, dataset: str = "small", filter: str = "empty") -> None:
+    """Take in a screening that flags these pairs with these scores."""
+    number = len(workspace.flags.taken_in())
+    file = workspace.folder / "flags.parquet"
+    flags = {
+        "pair_id": list(scores), "filter": [filter] * len(scores), "side": ["chosen"] * len(scores),
+        "score": list(scores.values()), "reason": ["because"] * len(scores),
+    }  # fmt: skip
+    pq.write_table(pa.table(flags), file)
+    at = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(minutes=number)
+    workspace.flags.add([Screening(f"run-{number}", dataset, filter, 1, "{}", len(scores), len(scores), at)], file)
+
+
+def until(true: Callable[[], bool], *, seconds: float = 30.0) -> None:
+    """Wait for another process to get somewhere; fails when it does not get there."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds} seconds"
+        time.sleep(0.005)

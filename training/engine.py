@@ -1,0 +1,141 @@
+"""Starts, watches, cancels and resumes runs. Each is a process of its own that outlives whoever started it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from training.run import OVER, Cancelled, Run, State
+
+
+def start(run: Run) -> None:
+    """Start a queued run in a process of its own; what it prints goes to its log."""
+    state = run.state()
+    if state.status != "queued":
+        raise ValueError(f"run {run.run_id} is {state.status}: expected a queued one")
+    root = Path(__file__).resolve().parent.parent
+    paths = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with run.log.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", state.module, str(run.folder)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": paths},
+        )  # fmt: skip
+    _children[process.pid] = process
+    _running(run, state, process.pid)
+
+
+_children: dict[int, "subprocess.Popen[bytes]"] = {}
+
+
+def watch(run: Run) -> State:
+    """The state of a run, put right when its process is gone without having said how it ended."""
+    state = run.state()
+    if state.status != "running" or _alive(state):
+        return state
+    state = run.state()  # it may have ended between the two looks
+    if state.status != "running":
+        return state
+    cancelled = run.stop.exists()
+    error = "the process ended without a word (killed, or the machine went down)"
+    return _ended(run, state, "cancelled" if cancelled else "failed", None if cancelled else error)
+
+
+def cancel(run: Run, *, patience: float = 5.0) -> State:
+    """Ask a run to stop, and stop it when it does not; what it has finished is kept and `resume` goes on from there."""
+    state = watch(run)
+    if state.status in OVER:
+        return state
+    if state.status == "queued":
+        return _ended(run, state, "cancelled", None)
+    run.stop.touch()
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        state = watch(run)
+        if state.status in OVER:
+            return state
+        _children_wait(state, 0.05)
+    if state.pid is not None and _alive(state):
+        os.killpg(state.pid, signal.SIGKILL)  # its own session: only what the run itself started
+        _children_wait(state, 2.0)
+    return watch(run)
+
+
+def resume(run: Run) -> State:
+    """Start a failed or cancelled run again; it goes on from what it has finished."""
+    state = watch(run)
+    if state.status not in ("failed", "cancelled"):
+        raise ValueError(f"run {run.run_id} is {state.status}: only a failed or cancelled one can be resumed")
+    run.stop.unlink(missing_ok=True)
+    cleared = {"status": "queued", "error": None, "ended_at": None, "pid": None, "started": None}
+    run.write_state(state.model_copy(update=cleared))
+    start(run)
+    return run.state()
+
+
+def main(job: Callable[[Run], None]) -> None:
+    """The body of a run's process, `python -m MODULE FOLDER`: does the job and writes down how it ended."""
+    run = Run(Path(sys.argv[1]))
+    _await_start(run)
+    try:
+        job(run)
+    except Cancelled:
+        _ended(run, run.state(), "cancelled", None)
+    except Exception as error:
+        traceback.print_exc()
+        _ended(run, run.state(), "failed", f"{type(error).__name__}: {error}".strip())
+        sys.exit(1)
+    else:
+        _ended(run, run.state(), "done", None)
+
+
+def _running(run: Run, state: State, pid: int) -> None:
+    began = psutil.Process(pid).create_time()
+    changes = {"status": "running", "pid": pid, "started": began, "began_at": datetime.now(UTC)}
+    run.write_state(state.model_copy(update=changes))
+
+
+def _await_start(run: Run, *, patience: float = 10.0) -> None:
+    """Wait until the starter has written down who runs, so that its note never comes after ours; without it, write it."""
+    deadline = time.monotonic() + patience
+    while run.state().pid != os.getpid():
+        if time.monotonic() > deadline:
+            _running(run, run.state(), os.getpid())
+        time.sleep(0.01)
+
+
+def _ended(run: Run, state: State, status: str, error: str | None) -> State:
+    state = state.model_copy(update={"status": status, "error": error, "ended_at": datetime.now(UTC)})
+    run.write_state(state)
+    return state
+
+
+def _alive(state: State) -> bool:
+    """Whether the very process that was started still runs: pids are used again."""
+    if state.pid is None or state.started is None:
+        return False
+    if state.pid in _children and _children[state.pid].poll() is not None:
+        del _children[state.pid]
+        return False
+    try:
+        process = psutil.Process(state.pid)
+        return abs(process.create_time() - state.started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _children_wait(state: State, seconds: float) -> None:
+    """Let a moment pass, less when the process ends first."""
+    try:
+        psutil.Process(state.pid or 0).wait(timeout=seconds)
+    except psutil.TimeoutExpired:
+        pass
+    except psutil.Error:
+        time.sleep(min(seconds, 0.01))
