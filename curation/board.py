@@ -121,7 +121,7 @@ class Board:
                 return self._renewed(held, least)
             entry = self._gold_for(person, queue) or self._find(person, queue, again=again)
             stale = held
-            claim = self._claim(person, dataset, entry, least) if entry is not None else None
+            claim = self._claim(person, dataset, entry, least, overlap=queue.overlap) if entry is not None else None
         if stale is not None:
             self.end(stale.claim_id, "released")
         if claim is not None:
@@ -206,7 +206,6 @@ class Board:
             self._deciding.discard(claim_id)
             self._drop(claim)
             self._took(decision)
-            self._given[person] += 1
             self._answer(decision.pair_id, {**self._answered[decision.pair_id], person: decision})
         return decision
 
@@ -245,39 +244,54 @@ class Board:
                 if passing:
                     queue.reached[person] = index
                     passing = False
-                held = self._held.get(entry.pair_id)
-                others = sum(one.person != person and one.expires_at > moment for one in held.values()) if held else 0
+                others = self._others(entry.pair_id, person, moment)
                 if len(answers) + others < queue.overlap:
                     return entry
         if passing:
             queue.reached[person] = len(queue.order)
         return None
 
+    def _others(self, pair_id: str, person: str, moment: datetime) -> int:
+        """How many others who have not answered a pair hold it; an answer that is being written counts as held."""
+        answers = self._answered.get(pair_id, {})
+        return sum(
+            one.person != person and one.person not in answers and (one.expires_at > moment or one.claim_id in self._deciding)
+            for one in self._held.get(pair_id, {}).values()
+        )
+
     def _gold_for(self, person: str, queue: Queue) -> Entry | None:
         """Now and then a gold pair: which of a person's items are gold is drawn once, so no reload changes it."""
         if not queue.gold or random.Random(f"{person}/{self._given[person]}").random() >= queue.gold_share:
             return None
-        fresh = [pair_id for pair_id in queue.gold if person not in self._answered.get(pair_id, {})]
+        seen = self._skipped[person]
+        fresh = [one for one in queue.gold if one not in seen and person not in self._answered.get(one, {})]
         return Entry(random.Random(f"{person}/gold/{len(fresh)}").choice(fresh), "gold") if fresh else None
 
-    def _claim(self, person: str, dataset: str, entry: Entry, least: timedelta) -> Claim:
+    def _claim(self, person: str, dataset: str, entry: Entry, least: timedelta, *, overlap: int = 1) -> Claim:
         at = self._clock()
         shown = random.Random(f"{person}/{entry.pair_id}").choice("AB")  # drawn per item and person
         side: Shown = "A" if shown == "A" else "B"
         claim = Claim(new_id(), dataset, entry.pair_id, person, entry.kind, side, at, self._ends(at, least))
         if entry.kind not in ("reopened", "gold"):
-            for other in list(self._held.get(entry.pair_id, {}).values()):
-                if other.expires_at <= at and other.claim_id not in self._deciding:
-                    self._drop(other)  # its time is over and the pair goes to somebody else: it cannot be answered now
-                    self._run_out.append(other.claim_id)
+            self._make_room(entry.pair_id, at, overlap)
         self._hold(claim)
         return claim
+
+    def _make_room(self, pair_id: str, at: datetime, overlap: int) -> None:
+        """End as many claims whose time is over as it takes for one more person: they cannot be answered now."""
+        answers = self._answered.get(pair_id, {})
+        open_claims = [one for one in self._held.get(pair_id, {}).values() if one.person not in answers]
+        late = [one for one in open_claims if one.expires_at <= at and one.claim_id not in self._deciding]
+        too_many = len(answers) + len(open_claims) + 1 - overlap
+        for other in sorted(late, key=lambda one: one.expires_at)[: max(0, too_many)]:
+            self._drop(other)
+            self._run_out.append(other.claim_id)
 
     def _renewed(self, claim: Claim, least: timedelta) -> Claim:
         """A claim its owner comes back to: after its time it holds again, as nobody else was given the pair."""
         at = self._clock()
         if claim.expires_at <= at:
-            claim = claim._replace(expires_at=self._ends(at, least))
+            claim = claim._replace(claimed_at=at, expires_at=self._ends(at, least))  # the time away is no answering time
             self._hold(claim)
         return claim
 
@@ -293,9 +307,9 @@ class Board:
         with self._lock:
             run_out, self._run_out = self._run_out, []
         try:
-            self._store.claim(claim)
-            for claim_id in run_out:
+            for claim_id in run_out:  # first, so that a crash leaves no pair in two hands
                 self._store.end(claim_id, "expired", claim.claimed_at)
+            self._store.claim(claim)
         except BaseException:
             with self._lock:
                 self._drop(claim)
@@ -318,6 +332,8 @@ class Board:
         before = self._answered.get(pair_id, {})
         self._done.subtract((one.person, one.dataset) for one in before.values())
         self._done.update((one.person, one.dataset) for one in answers.values())
+        self._given.subtract(list(before))
+        self._given.update(list(answers))
         for queue in self._queues.values():
             queue.tally(pair_id, before, -1)
             queue.tally(pair_id, answers, 1)

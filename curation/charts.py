@@ -16,10 +16,11 @@ def funnel(stages: Sequence[tuple[str, int]]) -> Any:
     names, counts = [escape(name) for name, _ in stages], [count for _, count in stages]
     texts = [f"{count:,}" for count in counts]
     bar = go.Bar(
-        x=counts, y=names, orientation="h", text=texts, textposition="auto", marker_color=list(PALETTE[: len(names)]),
-        hovertemplate="%{y}: %{x:,}<extra></extra>",
+        x=counts, y=names, orientation="h", text=texts, textposition="outside", cliponaxis=False,
+        marker_color=list(PALETTE[: len(names)]), hovertemplate="%{y}: %{x:,}<extra></extra>",
     )  # fmt: skip
     figure = go.Figure(bar)
+    figure.update_xaxes(range=[0, 1.25 * max([*counts, 1])])  # room for the number beside the longest bar
     figure.update_yaxes(autorange="reversed")
     return _calm(figure, height=60 + 52 * len(names))
 
@@ -49,11 +50,13 @@ def overlap(table: pd.DataFrame) -> Any:
     names = [escape(str(name)) for name in table.index]
     texts = [[f"{count:,}" if count else "" for count in row] for row in table.to_numpy().tolist()]
     heat = go.Heatmap(
-        z=table.to_numpy(), x=names, y=names, text=texts, texttemplate="%{text}", colorscale=[[0, "rgba(47,111,143,0.04)"], [1, "#2f6f8f"]],
-        showscale=False, hovertemplate="%{y} and %{x}: %{z:,} pairs<extra></extra>", xgap=2, ygap=2,
+        z=table.where(table > 0), x=names, y=names, text=texts, texttemplate="%{text}",
+        colorscale=[[0, "#a9c3cf"], [1, "#2f6f8f"]], showscale=False,
+        hovertemplate="%{y} and %{x}: %{z:,} pairs<extra></extra>", xgap=2, ygap=2,
     )  # fmt: skip
     figure = go.Figure(heat)
-    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(showgrid=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
     return _calm(figure, height=110 + 42 * len(names))
 
 
@@ -61,9 +64,7 @@ def scores(values: Sequence[float]) -> Any:
     """How a filter's scores are spread, 0..1."""
     import plotly.graph_objects as go
 
-    figure = go.Figure(
-        go.Histogram(x=list(values), xbins={"start": 0, "end": 1.0001, "size": 0.05}, marker_color=PALETTE[0])
-    )
+    figure = go.Figure(go.Histogram(x=list(values), xbins={"start": 0, "end": 1.0001, "size": 0.05}, marker_color=PALETTE[0]))
     figure.update_layout(xaxis_title="score", yaxis_title="pairs", bargap=0.05)
     figure.update_xaxes(range=[0, 1.02])
     return _calm(figure, height=220)

@@ -63,9 +63,7 @@ def import_dataset(
     name: Annotated[str | None, typer.Option(help="The dataset's name; by default the source's.")] = None,
     split: Annotated[str | None, typer.Option(help="Read only this split.")] = None,
     limit: Annotated[int | None, typer.Option(help="Read only so many rows.")] = None,
-    mapping: Annotated[
-        list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help="Where a field stands.")
-    ] = None,
+    mapping: Annotated[list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help="Where a field stands.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Import a dataset; doing it again changes nothing."""
@@ -118,9 +116,7 @@ def screen(
     dataset: Name,
     workspace: Folder = _HERE,
     chosen: Annotated[list[str] | None, typer.Option("--filter", help="Only this filter; may be given again.")] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FILTER.PARAM=VALUE", help="Set a parameter.")
-    ] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="FILTER.PARAM=VALUE", help="Set a parameter.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait for the run and take in what it finds.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -184,9 +180,7 @@ def list_runs(workspace: Folder = _HERE, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def cancel(
-    run: Annotated[str, typer.Argument(metavar="RUN")], workspace: Folder = _HERE, as_json: AsJson = False
-) -> None:
+def cancel(run: Annotated[str, typer.Argument(metavar="RUN")], workspace: Folder = _HERE, as_json: AsJson = False) -> None:
     """Stop a run; what it has finished is kept. Works while the app is open, too."""
     from training import engine
 
@@ -195,9 +189,7 @@ def cancel(
 
 
 @app.command()
-def resume(
-    run: Annotated[str, typer.Argument(metavar="RUN")], workspace: Folder = _HERE, as_json: AsJson = False
-) -> None:
+def resume(run: Annotated[str, typer.Argument(metavar="RUN")], workspace: Folder = _HERE, as_json: AsJson = False) -> None:
     """Let a failed or cancelled run go on. Works while the app is open, too."""
     from training import engine
 
@@ -284,9 +276,7 @@ def backup(file: Path, workspace: Folder = _HERE, as_json: AsJson = False) -> No
 def restore(
     file: Path,
     workspace: Folder = _HERE,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a database that is there (it is kept beside).")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a database that is there (it is kept beside).")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Put a backup into a workspace, after checking it."""

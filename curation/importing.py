@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -60,12 +61,13 @@ def import_source(
     folder = workspace.cache / f"import-{uuid4().hex}"
     folder.mkdir(parents=True)
     try:
-        staging = _Staging(folder, name)
-        for number, row in enumerate(source.rows(), start=1):
-            staging.take(row)
-            if number % 500 == 0:
-                progress(source.share * 0.9, f"{number:,} rows read")
-        staging.close()
+        with ThreadPoolExecutor(1) as thread:  # compressing and writing needs no interpreter: reading goes on meanwhile
+            staging = _Staging(folder, name, thread)
+            for number, row in enumerate(source.rows(), start=1):
+                staging.take(row)
+                if number % 500 == 0:
+                    progress(source.share * 0.9, f"{number:,} rows read")
+            staging.close()
         if not staging.rows:
             raise ValueError(_nothing(source, staging))
         progress(0.9, f"storing {staging.rows:,} rows")
@@ -96,12 +98,12 @@ def _nothing(source: Source, staging: "_Staging") -> str:
 class _Staging:
     """Rows on their way in: each piece of content once, in one Parquet file a table."""
 
-    def __init__(self, folder: Path, dataset: str) -> None:
+    def __init__(self, folder: Path, dataset: str, thread: Executor) -> None:
         self.rows = self.rejected = 0
         self.first_reject: Reject | None = None
         self._dataset = dataset
         self._hash = blake2b(digest_size=16)
-        self._tables = {name: _Table(folder / f"{name}.parquet", schema) for name, schema in _SCHEMAS.items()}
+        self._tables = {name: _Table(folder / f"{name}.parquet", schema, thread) for name, schema in _SCHEMAS.items()}
         self._seen: set[str] = set()
         self._pairs = 0
 
@@ -150,10 +152,12 @@ class _Staging:
 
 
 class _Table:
-    def __init__(self, path: Path, schema: pa.Schema, *, batch: int = 5000) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, thread: Executor, *, batch: int = 5000) -> None:
         self._path, self._schema, self._batch = path, schema, batch
         self._rows: list[tuple[Any, ...]] = []
         self._writer: pq.ParquetWriter | None = None
+        self._thread = thread
+        self._writing: Future[None] | None = None
 
     def add(self, row: tuple[Any, ...]) -> None:
         self._rows.append(row)
@@ -163,6 +167,7 @@ class _Table:
     def close(self) -> None:
         if self._rows:
             self._flush()
+        self._written()
         if self._writer is not None:
             self._writer.close()
 
@@ -170,9 +175,15 @@ class _Table:
         columns = zip(*self._rows, strict=True)
         arrays = [_array(values, kind) for values, kind in zip(columns, self._schema, strict=True)]
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd", compression_level=1)
-        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+            self._writer = pq.ParquetWriter(self._path, self._schema, compression="lz4")
+        self._written()
+        self._writing = self._thread.submit(self._writer.write_table, pa.Table.from_arrays(arrays, schema=self._schema))
         self._rows = []
+
+    def _written(self) -> None:
+        """Wait for the batch before this one, and raise what went wrong with it."""
+        if self._writing is not None:
+            self._writing.result()
 
 
 def _array(values: Sequence[Any], field: "pa.Field[Any]") -> "pa.Array[Any]":
@@ -184,9 +195,7 @@ def _array(values: Sequence[Any], field: "pa.Field[Any]") -> "pa.Array[Any]":
         offsets.append(len(turns))
     columns = list(zip(*turns, strict=True)) if turns else [(), (), ()]
     parts = [pa.array(column, _TEXT) for column in columns]
-    return pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()), pa.StructArray.from_arrays(parts, fields=list(_TURN))
-    )
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.StructArray.from_arrays(parts, fields=list(_TURN)))
 
 
 def _storable(text: str) -> str:

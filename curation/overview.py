@@ -49,9 +49,7 @@ def _step(workspace: Workspace, dataset: str) -> Step:
     stages.append(("flagged and reviewed", progress.reviewed_flagged))
     if releases:
         stages.append((f"released ({releases[-1].name})", workspace.releases.pairs_in(releases[-1])))
-    words = (
-        f"{described.imported:,} rows, {described.rejected:,} rejected, {progress.reviewed:,} pairs reviewed in all."
-    )
+    words = f"{described.imported:,} rows, {described.rejected:,} rejected, pairs reviewed in all: {progress.reviewed:,}."
     disputed = len(workspace.verdicts.disputed(dataset))
     return Step(dataset, stages, words, *_next(workspace, dataset, screened, disputed))
 

@@ -17,7 +17,7 @@ _MARKER = re.compile(r"\n\n(Human|Assistant): ?|\A\n\n(System): ?")
 _ROLES = {"Human": "user", "Assistant": "assistant", "System": "system"}
 _LEADS = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
 RESPONSE_LEAD = _LEADS["assistant"]
-_ANSWER = "\n\nAssistant:"
+_ANSWER, _ASKED = "\n\nAssistant:", "\n\nHuman:"
 
 
 class Turn(NamedTuple):
@@ -94,9 +94,8 @@ class Pair:
         cut = chosen.rfind(_ANSWER)
         if cut > 0 and cut == rejected.rfind(_ANSWER) and chosen[:cut] == rejected[:cut]:
             context = parse(chosen[:cut])
-            answers = parse(chosen[cut:]), parse(rejected[cut:])
-            if context[-1].role == "user" and len(answers[0]) == len(answers[1]) == 1:
-                return cls(tuple(context), _response(answers[0]), _response(answers[1]))
+            if context[-1].role == "user" and _ASKED not in chosen[cut:] and _ASKED not in rejected[cut:]:
+                return cls(tuple(context), _answer(chosen, cut), _answer(rejected, cut))
         return cls.of_turns(parse(chosen), parse(rejected))
 
     @cached_property
@@ -137,6 +136,14 @@ class Pair:
         # the marker is part of the identity only where it is unusual, so all input forms share ids
         unusual = () if response.lead == RESPONSE_LEAD else (response.lead,)
         return _digest("response", (self.prompt_id, response.text, *unusual))
+
+
+def _answer(text: str, cut: int) -> Response:
+    """What stands after the assistant's marker at `cut`, up to the end."""
+    start = cut + len(_ANSWER)
+    if text.startswith(" ", start):
+        return Response(text[start + 1 :])
+    return Response(text[start:], _ANSWER)
 
 
 def _response(rest: Sequence[Turn]) -> Response:

@@ -25,21 +25,29 @@ _TEXT = pa.string()
 _MESSAGES = pa.list_(pa.struct([("role", _TEXT), ("content", _TEXT)]))
 _HH = pa.schema([("chosen", _TEXT), ("rejected", _TEXT)])
 _TRL = pa.schema([("prompt", _MESSAGES), ("chosen", _MESSAGES), ("rejected", _MESSAGES)])
-_SAVED = pa.schema(
-    [("chosen", _TEXT), ("rejected", _TEXT), ("prompt", _MESSAGES), ("subset", _TEXT), ("pair_id", _TEXT)]
-)
+_SAVED = pa.schema([("chosen", _TEXT), ("rejected", _TEXT), ("prompt", _MESSAGES), ("subset", _TEXT), ("pair_id", _TEXT)])
 _BATCH = 5000
 _FURTHER_TURNS = re.compile(r"\n\n(?:Human|Assistant):")
 
 
 class Placed(NamedTuple):
-    """A row of the dataset on its way out. `pair` is as it is released: a swapped label is turned round already."""
+    """A row of the dataset on its way out, with the pair as it was imported."""
 
     row: int
     subset: str
     split: str
-    stays: bool
+    outcome: str  # kept, swapped, dropped
     pair: Pair
+
+    @property
+    def stays(self) -> bool:
+        """Whether the row is in the release."""
+        return self.outcome != "dropped"
+
+    @property
+    def released(self) -> Pair:
+        """The pair as it is released: a swapped label is turned round."""
+        return self.pair.swapped() if self.outcome == "swapped" else self.pair
 
 
 class Names(NamedTuple):
@@ -91,8 +99,8 @@ def trl_row(pair: Pair) -> Record:
 
     A response stays one assistant message, also where its text holds further turns.
     """
-    sides = {side: [{"role": "assistant", "content": text}] for side, text in pair.sides()}
-    return {"prompt": _messages(pair), **sides}
+    chosen, rejected = ([{"role": "assistant", "content": text}] for _, text in pair.sides())
+    return {"prompt": _messages(pair), "chosen": chosen, "rejected": rejected}
 
 
 def _messages(pair: Pair) -> list[Record]:
@@ -101,7 +109,7 @@ def _messages(pair: Pair) -> list[Record]:
 
 
 def holds_turns(pair: Pair) -> bool:
-    """Whether a response holds further turns, or does not begin as an answer of the assistant."""
+    """Whether the text of a response holds the marker of a further turn."""
     return any(_FURTHER_TURNS.search(text) for _, text in pair.sides())
 
 
@@ -116,9 +124,10 @@ def write_rows(folder: Path, rows: Iterable[Placed], names: Names) -> int:
         with _Twins(folder / "hh" / stem, _HH) as hh, _Twins(folder / "trl" / stem, _TRL) as trl:
             for one in group:
                 if one.stays:
-                    hh.add(hh_row(one.pair))
-                    trl.add(trl_row(one.pair))
-                    further += holds_turns(one.pair)
+                    pair = one.released
+                    hh.add(hh_row(pair))
+                    trl.add(trl_row(pair))
+                    further += holds_turns(pair)
     return further
 
 
@@ -140,13 +149,12 @@ def write_dataset(folder: Path, rows: Iterable[Placed], names: Names) -> None:
 
 
 def _saved_row(one: Placed) -> Record:
-    return {**hh_row(one.pair), "prompt": _messages(one.pair), "subset": one.subset, "pair_id": one.pair.pair_id}
+    # pair_id stays the imported one, also where the label was swapped: labels.jsonl and the dataset know it by that
+    return {**hh_row(one.released), "prompt": _messages(one.pair), "subset": one.subset, "pair_id": one.pair.pair_id}
 
 
 _VALUE = {"dtype": "string", "_type": "Value"}
-_FEATURES: Record = {
-    field.name: _VALUE if field.type == _TEXT else [{"role": _VALUE, "content": _VALUE}] for field in _SAVED
-}
+_FEATURES: Record = {field.name: _VALUE if field.type == _TEXT else [{"role": _VALUE, "content": _VALUE}] for field in _SAVED}
 
 
 def _state(data: Path) -> Record:
@@ -171,8 +179,7 @@ def checksums(folder: Path) -> list[Record]:
     """Every file of the folder: path, bytes, sha256."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return [
-        {"path": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size, "sha256": _sha256(file)}
-        for file in files
+        {"path": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size, "sha256": _sha256(file)} for file in files
     ]
 
 
@@ -186,9 +193,7 @@ class _Twins:
         with ExitStack() as opened:
             raw = opened.enter_context(stem.with_suffix(".jsonl.gz").open("wb"))
             self._lines = opened.enter_context(gzip.GzipFile("", "wb", 6, raw, mtime=0))
-            self._table = opened.enter_context(
-                pq.ParquetWriter(stem.with_suffix(".parquet"), schema, compression="zstd")
-            )
+            self._table = opened.enter_context(pq.ParquetWriter(stem.with_suffix(".parquet"), schema, compression="zstd"))
             self._files = opened.pop_all()
 
     def __enter__(self) -> "_Twins":

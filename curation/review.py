@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from enum import StrEnum
+from itertools import islice
 from random import Random
 from typing import Any, Literal, NamedTuple
 
@@ -38,9 +39,7 @@ CHOICES = (
     Choice("A", "A is better", "1", "A answers the prompt better, or less badly"),
     Choice("B", "B is better", "2", "B answers the prompt better, or less badly"),
     Choice("vague", "Vague", "0", "no telling which is better: equal, unclear, or a prompt nobody can judge"),
-    Choice(
-        "toxic", "Toxic", "T", "a response is insulting, hateful or dangerous, so that neither should be learned from"
-    ),
+    Choice("toxic", "Toxic", "T", "a response is insulting, hateful or dangerous, so that neither should be learned from"),
     Choice("repetitive", "Repetitive", "P", "a response says the same thing again and again"),
     Choice("empty", "Empty", "E", "a response is empty or holds nothing"),
 )
@@ -53,14 +52,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     overlap: int = Field(1, ge=1, le=20, description="distinct reviewers for each pair")
-    control_share: float = Field(
-        0.1, ge=0, le=0.9, description="share of unflagged pairs mixed in, to see what filters miss"
-    )
+    control_share: float = Field(0.1, ge=0, le=0.9, description="share of unflagged pairs mixed in, to see what filters miss")
     gold_share: float = Field(0.05, ge=0, le=0.5, description="share of gold pairs mixed in, once there are any")
     blind: bool = Field(True, description="hide which side is labelled chosen until the answer is in")
-    reasons: Literal["after", "before"] = Field(
-        "after", description="show the filters' reasons after or before the answer"
-    )
+    reasons: Literal["after", "before"] = Field("after", description="show the filters' reasons after or before the answer")
     least_claim_minutes: float = Field(5, gt=0, le=1440, description="a pair is held for a person at least this long")
 
 
@@ -71,6 +66,9 @@ class View(NamedTuple):
     pool: Literal["flagged", "all"] = "flagged"
     filter: str | None = None
     subset: str | None = None
+
+
+FIRST_VIEW = View()
 
 
 class Card(NamedTuple):
@@ -115,7 +113,7 @@ def next_card(
     workspace: Workspace,
     person: str,
     dataset: str,
-    view: View = View(),
+    view: View = FIRST_VIEW,
     *,
     settings: Settings | None = None,
     again: bool = False,
@@ -172,6 +170,7 @@ def undo(workspace: Workspace, person: str, dataset: str) -> Card | None:
 
 def reopen(workspace: Workspace, person: str, dataset: str, pair_id: str) -> Card:
     """Put a pair this person decided on the table again; the earlier verdict stands until a new one is given."""
+    workspace.pairs.pair(pair_id)  # an unknown one must not be claimed: the person could not get past it
     least = _least(settings_of(workspace, dataset))
     return _card(workspace, workspace.board.reopen(person, dataset, pair_id, least=least))
 
@@ -182,7 +181,7 @@ def save_draft(workspace: Workspace, claim_id: str, note: str, tags: tuple[str, 
 
 
 def status(
-    workspace: Workspace, person: str, dataset: str, view: View = View(), *, settings: Settings | None = None
+    workspace: Workspace, person: str, dataset: str, view: View = FIRST_VIEW, *, settings: Settings | None = None
 ) -> Status:
     """Progress of a person in a queue."""
     settings = settings or settings_of(workspace, dataset)
@@ -199,9 +198,7 @@ def reasons(workspace: Workspace, dataset: str, pair_id: str) -> list[dict[str, 
 # ---- gold pairs
 
 
-def make_gold(
-    workspace: Workspace, dataset: str, pair_id: str, answer: Verdict, person: str, *, swapped: bool = False
-) -> str:
+def make_gold(workspace: Workspace, dataset: str, pair_id: str, answer: Verdict, person: str, *, swapped: bool = False) -> str:
     """Make a pair with a known answer part of the queue, as it stands or with its label turned round; returns its id.
 
     Raises ValueError when a swapped gold pair is wanted of an answer that names no better side.
@@ -229,7 +226,8 @@ def gold_of_settled(workspace: Workspace, dataset: str, person: str, *, wanted: 
     answers |= {one.pair_id: one.verdict for one in workspace.verdicts.settlements(dataset)}
     known = workspace.verdicts.gold(dataset)
     free = sorted(p for p, said in answers.items() if said in (Verdict.SAME, Verdict.OPPOSITE) and p not in known)
-    taken = free[:wanted]
+    fresh = (one for one in free if workspace.pairs.pair(one).swapped().pair_id not in known)
+    taken = list(islice(fresh, wanted))
     for number, pair_id in enumerate(taken):
         make_gold(workspace, dataset, pair_id, Verdict(answers[pair_id]), person, swapped=number % 2 == 0)
     return len(taken)
@@ -291,16 +289,9 @@ def _make_queue(workspace: Workspace, dataset: str, view: View, settings: Settin
 def _mixed(suspects: list[Entry], control: list[Entry]) -> list[Entry]:
     """Control pairs spread evenly among the flagged ones, at places drawn once, so that nobody can tell which they are."""
     draw = Random("control")
-    every = (len(suspects) + len(control)) / len(control) if control else 0
-    places = {int((number + draw.random()) * every): entry for number, entry in enumerate(control)}
-    mixed: list[Entry] = []
-    waiting = iter(suspects)
-    for place in range(len(suspects) + len(control)):
-        entry = places.get(place) or next(waiting, None)
-        if entry is not None:
-            mixed.append(entry)
-    mixed.extend(waiting)
-    return mixed
+    places = [((number + 0.5) / len(suspects), entry) for number, entry in enumerate(suspects)]
+    places += [((number + draw.random()) / len(control), entry) for number, entry in enumerate(control)]
+    return [entry for _, entry in sorted(places)]
 
 
 def gold_scores(workspace: Workspace, dataset: str) -> list[dict[str, Any]]:

@@ -34,9 +34,7 @@ def start_screening(workspace: Workspace, dataset: str, filters: Mapping[str, Ma
     settled = {name: configured(name, parameters).model_dump(mode="json") for name, parameters in wanted.items()}
     config = screening.Screening(dataset=dataset, filters=settled)
     title = f"{dataset}: {', '.join(settled)}"
-    run = Run.create(
-        _free_folder(workspace, "screen"), kind="screen", module="curation.screening", title=title, config=config
-    )
+    run = Run.create(_free_folder(workspace, "screen"), kind="screen", module="curation.screening", title=title, config=config)
     workspace.pairs.export(dataset, run.input / screening.PAIRS)
     engine.start(run)
     return run

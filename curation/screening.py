@@ -100,9 +100,8 @@ def _write(path: Path, flags: Iterable[Flag]) -> None:
     """Write flags to a file that appears whole or not at all."""
     half = path.with_suffix(".part")
     columns = list(zip(*flags, strict=True)) or [()] * len(_SCHEMA)
-    pq.write_table(
-        pa.table([pa.array(column, kind.type) for column, kind in zip(columns, _SCHEMA, strict=True)], _SCHEMA), half
-    )
+    arrays = [pa.array(column, kind.type) for column, kind in zip(columns, _SCHEMA, strict=True)]
+    pq.write_table(pa.table(arrays, schema=_SCHEMA), half)
     half.rename(path)
 
 

@@ -6,11 +6,11 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curation.forms import FIELDS, pair_of, value_of
 from curation.pairs import Pair
@@ -62,6 +62,9 @@ class Source:
     limit: int | None = None
     share: float = 0.0
 
+    def __post_init__(self) -> None:
+        self._used = {self.mapping.get(name, name) for name in FIELDS}
+
     def rows(self) -> Iterator[Row | Reject]:
         """Every row in order, each as a pair or as a reject."""
         sizes = [_size(part.path) for part in self.parts]
@@ -93,12 +96,16 @@ class Source:
         except ValueError as error:
             shown = json.dumps(record, ensure_ascii=True, default=str)[:2000]
             return Reject(part.name, line, str(error), shown)
-        named = [value_of(record, self.mapping, name) for name in ("subset", "split")]
-        subset, split = (given if isinstance(given, str) else None for given in named)
-        used = {self.mapping.get(name, name) for name in FIELDS}
-        extra = {key: value for key, value in record.items() if key not in used and isinstance(key, str)}
-        kept = json.dumps(extra, ensure_ascii=True, default=str) if extra else None
-        return Row(pair, subset or part.subset, split or part.split, part.name, line, kept)
+        subset, split = (value_of(record, self.mapping, name) for name in ("subset", "split"))
+        subset, split = (given if isinstance(given, str) and given else None for given in (subset, split))
+        return Row(pair, subset or part.subset, split or part.split, part.name, line, self._extra(record))
+
+    def _extra(self, record: dict[str, Any]) -> str | None:
+        """The columns that no field is read from, as JSON."""
+        if record.keys() <= self._used:
+            return None
+        extra = {key: value for key, value in record.items() if key not in self._used and isinstance(key, str)}
+        return json.dumps(extra, ensure_ascii=True, default=str) if extra else None
 
 
 def source_of(
@@ -127,9 +134,8 @@ def source_of(
         found = sorted({part.split for part in parts})
         parts = [part for part in parts if part.split == split]
         if not parts:
-            raise ValueError(
-                f"no split {split!r} in {place!r}: its files name {', '.join(filter(None, found)) or 'none'}"
-            )
+            has = ", ".join(filter(None, found)) or "files that name none"
+            raise ValueError(f"no split {split!r} in {place!r}: it has {has}")
     return Source(name, parts, mapping or {}, limit)
 
 
@@ -201,13 +207,13 @@ def _records(part: Part, size: int, tell: _Tell) -> _Records:
         yield from _parquet(part.path, tell)
     else:
         with part.path.open("rb") as raw:
-            file: IO[bytes] = gzip.open(raw) if name.endswith(".gz") else raw
+            file: Iterable[bytes] = gzip.open(raw) if name.endswith(".gz") else raw  # noqa: SIM115  closed with raw
             lines = _lines(file, lambda: tell(raw.tell() / (size or 1)))
             plain = name.removesuffix(".gz")
             yield from (_csv(lines) if plain.endswith(".csv") else _json(lines, whole=plain.endswith(".json")))
 
 
-def _lines(file: IO[bytes], tell: Callable[[], None]) -> Iterator[bytes | _Unreadable]:
+def _lines(file: Iterable[bytes], tell: Callable[[], None]) -> Iterator[bytes | _Unreadable]:
     """The lines of a file; a damaged or truncated one ends in a reject instead of an exception."""
     try:
         for number, line in enumerate(file, start=1):
@@ -223,7 +229,7 @@ def _json(lines: Iterator[bytes | _Unreadable], *, whole: bool) -> _Records:
     if whole:
         head = list(islice(numbered, 2))
         values = [line if isinstance(line, _Unreadable) else _value(line) for _, line in head]
-        if values and (len(head) == 1 or isinstance(values[0], list | _Unreadable)):
+        if values and (len(values) == 1 or _begins_document(head[0][1], values)):
             read = [line for _, line in chain(head, numbered)]
             broken = next((line for line in read if isinstance(line, _Unreadable)), None)
             yield from _json_document(broken or _value(b"".join(line for line in read if isinstance(line, bytes))))
@@ -231,6 +237,13 @@ def _json(lines: Iterator[bytes | _Unreadable], *, whole: bool) -> _Records:
         numbered = chain(head, numbered)
     for number, line in numbered:
         yield number, line if isinstance(line, _Unreadable) else _value(line)
+
+
+def _begins_document(line: bytes | _Unreadable, values: list[Any]) -> bool:
+    """Whether a .json file's first two lines are those of one JSON value, and not a row each."""
+    if isinstance(values[0], _Unreadable) and isinstance(line, bytes):
+        return line.rstrip().endswith((b"[", b"{", b",", b":")) or not isinstance(values[1], dict)
+    return isinstance(values[0], list)
 
 
 def _not_blank(lines: Iterator[bytes | _Unreadable]) -> Iterator[tuple[int, bytes | _Unreadable]]:
@@ -290,10 +303,8 @@ def _csv(lines: Iterator[bytes | _Unreadable]) -> _Records:
         if strange:
             yield first, _Unreadable(strange[0], str(record))
         elif None in record or None in record.values():
-            yield (
-                first,
-                _Unreadable(f"the row does not have the header's {len(reader.fieldnames or ())} columns", str(record)),
-            )
+            reason = f"the row does not have the header's {len(reader.fieldnames or ())} columns"
+            yield first, _Unreadable(reason, str(record))
         else:
             yield first, record
     for damage in broken:

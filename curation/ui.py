@@ -48,15 +48,43 @@ _STYLE = """<style>
 .er del {background: color-mix(in srgb, #d2603f 30%, transparent); text-decoration: none; border-radius: 3px}
 .er .reasons {margin: .2rem 0 0 0; padding-left: 1.1rem}
 .er .quiet {opacity: .72; font-size: .92rem}
-.st-key-choices {position: sticky; bottom: 0; z-index: 5; padding: .5rem 0;
-  background: color-mix(in srgb, var(--st-background-color, transparent) 92%, transparent); backdrop-filter: blur(6px)}
+[data-testid="stLayoutWrapper"]:has(> .st-key-choices) {position: sticky; bottom: 0; z-index: 5}
+.st-key-choices {padding: .6rem 0; row-gap: .5rem; background: light-dark(#fbfaf8, #181b1f); border-top: 1px solid light-dark(#ddd8cf, #373d44)}
 .st-key-choices button, .st-key-actions button {min-height: 2.6rem}
+.st-key-note-area:not(:focus-within, :has(input:not(:placeholder-shown), [aria-pressed="true"], [aria-checked="true"])) {
+  height: 0; overflow: hidden; opacity: 0; margin-top: -1rem}
 @media (max-width: 700px) {
   .er .sides {grid-template-columns: 1fr}
   .er .turn.assistant {margin-left: .4rem}
   .block-container {padding-left: .9rem; padding-right: .9rem}
 }
 </style>"""
+
+# a constant: no text of data or people is in it
+_NOTE_KEY = """
+if (!window.elephantNote) {
+    let writing = false;
+    const note = () => document.querySelector(".st-key-note-area input");
+    const write = () => { const input = note(); if (input) { writing = true; input.focus(); } return Boolean(input); };
+    addEventListener("keydown", (event) => {
+        const typing = event.target.closest && event.target.closest("input, textarea, [contenteditable=true]");
+        if (typing) {
+            if (event.key === "Tab" || event.key === "Escape") writing = false;
+            if (event.key === "Escape" && typing === note()) typing.blur();
+        } else if (event.ctrlKey || event.altKey || event.metaKey) {
+            return;
+        } else if (event.key.toLowerCase() === "n" ? write() : writing && event.key.length === 1) {
+            event.preventDefault();
+            event.stopImmediatePropagation();
+        }
+    }, true);
+    addEventListener("pointerdown", () => { writing = false; }, true);
+    new MutationObserver(() => {  // a card drawn meanwhile took the field away with it: go on in the new one
+        if (writing && document.activeElement === document.body) write();
+    }).observe(document.body, {childList: true, subtree: true});
+    window.elephantNote = write;
+}
+"""
 
 
 # ---- every page begins with this
@@ -70,7 +98,7 @@ def navigate() -> Any:
 
 def page(title: str, about: str = "") -> Workspace:
     """Title, style and the workspace, with finished runs taken in. No page relies on app.py having run before."""
-    st.set_page_config(page_title=f"{title} · Elephant Room", page_icon=":material/fact_check:", layout="wide")
+    st.set_page_config(page_title=f"{title} · Elephant Room", page_icon="🐘", layout="wide")
     if not st.session_state.pop("navigated", False):
         navigate()  # a first visit straight to a page runs it without app.py
     st.html(_STYLE)
@@ -220,26 +248,33 @@ def _pieces_html(pieces: Iterable[diff.Piece]) -> str:
 def show_reasons(found: list[dict[str, object]], *, sides: dict[str, str] | None = None) -> None:
     """What the filters say of a pair, as a list; `sides` renames chosen and rejected where they must stay hidden."""
     lines = []
+    if sides:  # the order must not tell which side is which either
+        found = sorted(found, key=lambda one: (-float(str(one["score"])), str(one["filter"]), sides.get(str(one["side"]), "")))
     for one in found:
         side = str(one["side"])
         where = (sides or {}).get(side, side)
         reason = str(one["reason"])
         for label, name in (sides or {}).items():
             reason = re.sub(rf"\b{label}\b", name, reason)
-        lines.append(
-            f"<li><b>{escape(str(one['filter']))}</b> ({escape(where)}, {one['score']:.2f}): {escape(reason)}</li>"
-        )
-    body = (
-        f'<ul class="reasons">{"".join(lines)}</ul>'
-        if lines
-        else '<span class="quiet">No filter flags this pair.</span>'
-    )
+        lines.append(f"<li><b>{escape(str(one['filter']))}</b> ({escape(where)}, {one['score']:.2f}): {escape(reason)}</li>")
+    body = f'<ul class="reasons">{"".join(lines)}</ul>' if lines else '<span class="quiet">No filter flags this pair.</span>'
     st.html(f'<div class="er">{body}</div>')
 
 
 def show_text(text: str) -> None:
     """A text by itself."""
     st.html(f'<div class="er">{shown(text)}</div>')
+
+
+def note_key() -> None:
+    """`n` puts the cursor into the card's note at once, without waiting for the server: what is typed next belongs in
+    the note and must not be taken for keys that decide, not even while the next card is being drawn."""
+    st.html(f"<script>{_NOTE_KEY}</script>", unsafe_allow_javascript=True)
+
+
+def focus_note() -> None:
+    """Put the cursor into the card's note."""
+    st.html("<script>window.elephantNote && window.elephantNote()</script>", unsafe_allow_javascript=True)
 
 
 def duration(seconds: float | None) -> str:

@@ -7,9 +7,7 @@ import streamlit as st
 from curation import review, ui
 from curation.review import Verdict
 
-opened = ui.page(
-    "Adjudicate", "Pairs whose reviewers disagree, the lowest agreement first. What you settle wins in releases."
-)
+opened = ui.page("Adjudicate", "Pairs whose reviewers disagree, the lowest agreement first. What you settle wins in releases.")
 person = ui.signed_in()
 dataset = ui.chosen_dataset(opened)
 state = st.session_state
@@ -19,9 +17,7 @@ def settle(pair_id: str, verdict: Verdict, instead_of: str | None) -> None:
     began = state.get(f"began-{pair_id}")
     seconds = time.time() - began if began else None
     note = state.get(f"why-{pair_id}") or ""
-    recorded = review.settle(
-        opened, dataset, pair_id, verdict, person, note=note, seconds=seconds, instead_of=instead_of
-    )
+    recorded = review.settle(opened, dataset, pair_id, verdict, person, note=note, seconds=seconds, instead_of=instead_of)
     state["told"] = f"Settled as {verdict}." if recorded else "That pair was settled meanwhile: nothing was recorded."
 
 
@@ -35,7 +31,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     )
     names = st.toggle("Show names", key="names")
 agree, several = opened.verdicts.agreement(dataset)
-st.caption(f"Reviewers agree on {review.share(agree, several)} pairs that have two reviewers or more.")
+st.caption(f"Reviewers agree, of the pairs with two reviewers or more: {review.share(agree, several)}.")
 if state.get("told"):
     st.info(state.pop("told"), icon=":material/info:")
 disputed = opened.verdicts.disputed(dataset, settled=which == "Settled")
@@ -44,7 +40,7 @@ if not disputed:
         st.info("Nothing has been settled yet.", icon=":material/gavel:")
     elif not several:
         st.info(
-            "No pair has two reviewers yet. Set “Reviewers for each pair” to two or more on the Review page, and invite somebody.",
+            "No pair has two reviewers yet. Set “Reviewers for each pair” on the Review page to two or more, and invite one.",
             icon=":material/group:",
         )
     else:
@@ -60,9 +56,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     st.button("Previous", key="previous", on_click=step, args=(-1, len(disputed)), shortcut="left")
     st.button("Next", key="next", on_click=step, args=(1, len(disputed)), shortcut="right")
     st.text(f"{place + 1} of {len(disputed)} · {reviewers} reviewers, agreement {agreement:.0%}")
-ui.show_pair(
-    pair, a=("chosen", pair.chosen.text), b=("rejected", pair.rejected.text), compare=state.get("compare", False)
-)
+ui.show_pair(pair, a=("chosen", pair.chosen.text), b=("rejected", pair.rejected.text), compare=state.get("compare", False))
 st.subheader("What reviewers said", anchor=False)
 for number, one in enumerate(opened.verdicts.of_pair(pair_id), start=1):
     with st.container(border=True):

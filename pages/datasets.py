@@ -1,13 +1,16 @@
 """Datasets: import, browse and search, open a pair, see rejected rows, make releases."""
 
+import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 from curation import release, review, ui
 from curation.forms import FIELDS
 from curation.importing import Imported, import_source
+from curation.release_policy import OUTCOMES, Policy
 from curation.review import Verdict
 from curation.sources import ENDINGS, Source, source_of
 
@@ -36,17 +39,13 @@ def import_form() -> None:
         "Files", type=["jsonl", "gz", "json", "csv", "parquet"], accept_multiple_files=True, key="upload",
         help=f"read as they are: {' '.join(ENDINGS)}",
     )  # fmt: skip
-    place = st.text_input(
-        "…or a folder, a file, or a hub id on the server", placeholder="Anthropic/hh-rlhf", key="place"
-    )
+    place = st.text_input("…or a folder, a file, or a hub id on the server", placeholder="Anthropic/hh-rlhf", key="place")
     with st.container(horizontal=True):
         name = st.text_input("Name", placeholder="by default the source's", key="import-name")
         split = st.text_input("Split", placeholder="all", key="import-split")
         limit = st.number_input("Rows at most", min_value=1, value=None, placeholder="all", key="import-limit")
     with st.expander("Columns called otherwise"):
-        st.caption(
-            "HH strings, prompt/chosen/rejected, conversations and RewardBench rows are understood without this."
-        )
+        st.caption("HH strings, prompt/chosen/rejected, conversations and RewardBench rows are understood without this.")
         mapping = {field: st.text_input(field, placeholder=field, key=f"map-{field}") for field in FIELDS}
     if not st.button("Import", type="primary", key="import-button", icon=":material/upload:"):
         return
@@ -99,13 +98,9 @@ def browse(dataset: str) -> None:
         subset = st.selectbox("Subset", ["all", *subsets], key="browse-subset", width=200) if subsets else "all"
         found = [one.filter for one in opened.flags.current(dataset)]
         flagged = (
-            st.selectbox("Flagged by", ["any or none", *found], key="browse-filter", width=170)
-            if found
-            else "any or none"
+            st.selectbox("Flagged by", ["any or none", *found], key="browse-filter", width=170) if found else "any or none"
         )
-        verdict = st.selectbox(
-            "Verdict", ["any or none", *(one.value for one in Verdict)], key="browse-verdict", width=170
-        )
+        verdict = st.selectbox("Verdict", ["any or none", *(one.value for one in Verdict)], key="browse-verdict", width=170)
     narrowed = {
         "text": text, "subset": subset if subset in subsets else None, "filter": flagged if flagged in found else None,
         "verdict": verdict if verdict in set(Verdict) else None,
@@ -126,14 +121,16 @@ def browse(dataset: str) -> None:
     rows = opened.pairs.page(dataset, offset=(number - 1) * PAGE, limit=PAGE, **narrowed)
     shown = [
         {
-            "row": one.row, "subset": one.subset, "asked": one.asked[:300], "chosen": one.chosen[:300], "rejected": one.rejected[:300],
-            "flags": ", ".join(one.filters), "verdicts": ", ".join(one.verdicts),
+            "row": one.row, **({"subset": one.subset} if subsets else {}), "flags": ", ".join(one.filters),
+            "verdicts": ", ".join(one.verdicts), "asked": one.asked[:300],
+            "chosen": one.chosen[:300], "rejected": one.rejected[:300],
         }
         for one in rows
     ]  # fmt: skip
+    medium = {name: st.column_config.TextColumn(width="medium") for name in ("asked", "chosen", "rejected")}
     picked = st.dataframe(
-        shown, hide_index=True, on_select="rerun", selection_mode="single-row", key=f"rows-{dataset}-{number}-{hash(tuple(narrowed.values()))}",
-        column_config={"asked": st.column_config.TextColumn(width="medium"), "chosen": st.column_config.TextColumn(width="medium"), "rejected": st.column_config.TextColumn(width="medium")},
+        shown, hide_index=True, on_select="rerun", selection_mode="single-row", column_config=medium,
+        key=f"rows-{dataset}-{number}-{hash(tuple(narrowed.values()))}",
     )  # fmt: skip
     chosen = picked["selection"]["rows"]
     if chosen:
@@ -147,9 +144,7 @@ def open_pair(dataset: str, pair_id: str) -> None:
     pair = opened.pairs.pair(pair_id)
     with st.container(border=True, key="open-pair"):
         places = opened.pairs.positions(dataset, pair_id)
-        st.text(
-            "; ".join(f"row {row}, {file} line {line}" for row, _, _, file, line in places[:5]) + f" · pair {pair_id}"
-        )
+        st.text("; ".join(f"row {row}, {file} line {line}" for row, _, _, file, line in places[:5]) + f" · pair {pair_id}")
         compare = st.toggle("Word difference", key=f"compare-{pair_id}")
         ui.show_pair(pair, a=("chosen", pair.chosen.text), b=("rejected", pair.rejected.text), compare=compare)
         ui.show_reasons(review.reasons(opened, dataset, pair_id))
@@ -160,9 +155,7 @@ def open_pair(dataset: str, pair_id: str) -> None:
             swapped = st.checkbox("Turn its label round", key=f"gold-swap-{pair_id}")
             if st.button("Make it gold", key=f"gold-{pair_id}"):
                 person = state.get("person", "curator")
-                if ui.attempt(
-                    lambda: review.make_gold(opened, dataset, pair_id, Verdict(answer), person, swapped=swapped)
-                ):
+                if ui.attempt(lambda: review.make_gold(opened, dataset, pair_id, Verdict(answer), person, swapped=swapped)):
                     st.success("It is in everyone's queue now, once.")
 
 
@@ -180,24 +173,76 @@ def rejects(dataset: str) -> None:
 
 def releases(dataset: str) -> None:
     """The releases there are, and a new one with its counts beforehand."""
-    ui.show_releases(opened, dataset)
+    made = opened.releases.all(dataset)
+    if not made:
+        st.info("Nothing is released yet. Below you see what a release would hold, before anything is written.")
+    for one in reversed(made):
+        with st.expander(f"{ui.plain(one.name)} · {one.released_at:%Y-%m-%d}", icon=":material/inventory_2:"):
+            st.code(one.folder, language=None)
+            show_counts(json.loads(one.manifest)["counts"])
     st.subheader("A new release", anchor=False)
-    policy = ui.policy_form(dataset)
-    plan = release.plan(opened, dataset, policy)
-    ui.show_plan(plan)
+    policy = policy_form(dataset)
+    show_counts(release.plan(opened, dataset, policy).counts)
     with st.form(f"release-{dataset}"):
         name = st.text_input("Name", placeholder=f"{dataset}-clean-1", key="release-name")
         if st.form_submit_button("Release", type="primary", icon=":material/inventory_2:"):
-            bar = st.progress(0.0, text="writing")
-            made = ui.attempt(
-                lambda: release.release(
-                    opened, dataset, name, policy, progress=lambda share, words: bar.progress(share, text=words)
+            write_release(dataset, name.strip(), policy)
+
+
+def policy_form(dataset: str) -> Policy:
+    """What stays, what is swapped and what goes."""
+    fields, first = Policy.model_fields, Policy()
+    with st.expander("Policy", icon=":material/tune:"):
+        st.caption("What becomes of a pair that reviewers judged…")
+        with st.container(horizontal=True):
+            fates = {
+                one: st.selectbox(
+                    one.value, OUTCOMES, index=list(OUTCOMES).index(first.verdicts[one]), key=f"fate-{one}", width=120
                 )
-            )
-            bar.empty()
-            if made:
-                state["told"] = f"Released {name}."
-                st.rerun()
+                for one in Verdict
+            }
+        needed = st.number_input("Verdicts needed", 1, 20, first.votes_needed, help=fields["votes_needed"].description)
+        decision = st.segmented_control("What decides", ["majority", "unanimous"], default="majority", required=True)
+        undecided = st.segmented_control("No decision, no adjudication", ["drop", "keep"], default="drop", required=True)
+        flagged = st.segmented_control("Flagged, not reviewed", ["keep", "drop"], default="keep", required=True)
+        found = [one.filter for one in opened.flags.current(dataset)]
+        filters = st.multiselect("…but drop what these flag", found, help=fields["drop_unreviewed_filters"].description)
+        notes = st.checkbox("Reviewers' notes in labels.jsonl", help=fields["include_notes"].description)
+    policy = Policy(
+        verdicts=fates, flagged_unreviewed=flagged, drop_unreviewed_filters=tuple(filters), votes_needed=needed,
+        decision=decision, undecided=undecided, include_notes=notes,
+    )  # fmt: skip
+    st.caption(" ".join(policy.in_words()))
+    return policy
+
+
+def show_counts(counts: dict[str, Any]) -> None:
+    """What stays, is swapped and goes, in rows: in all and by subset, and the verdicts behind it."""
+    rows = [("all", counts["rows"])] + [
+        ("/".join(filter(None, (one["subset"], one["split"]))) or "(no subset)", one["rows"]) for one in counts["by_subset"]
+    ]
+    what = ("total", "kept", "swapped", "dropped")
+    st.dataframe([{"rows of": name, **{one: outcomes[one] for one in what}} for name, outcomes in rows], hide_index=True)
+    types = [one for one in counts["types"]["all"] if one["pairs"]]
+    if types:
+        st.dataframe(
+            [{"type": one["type"], "of reviewed pairs": review.share(one["pairs"], one["n"])} for one in types], hide_index=True
+        )
+    else:
+        st.caption("Types of verdict: none yet, nobody has reviewed a pair of this dataset.")
+
+
+def write_release(dataset: str, name: str, policy: Policy) -> None:
+    bar = st.progress(0.0, text="writing")
+
+    def tell(share: float, words: str) -> None:
+        bar.progress(share, text=words)
+
+    made = ui.attempt(lambda: release.release(opened, dataset, name, policy, progress=tell))
+    bar.empty()
+    if made:
+        state["told"] = f"Released {name}."
+        st.rerun()
 
 
 if state.get("told"):
@@ -209,9 +254,7 @@ if not names:
     st.stop()
 tabs = ["Browse", "Rejects", "Releases", "Import"]
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    tab = st.segmented_control(
-        "Show", tabs, default="Browse", required=True, key="datasets-tab", label_visibility="collapsed"
-    )
+    tab = st.segmented_control("Show", tabs, default="Browse", required=True, key="datasets-tab", label_visibility="collapsed")
     if tab != "Import":
         current = ui.chosen_dataset(opened)
 if tab == "Import":

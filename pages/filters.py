@@ -1,16 +1,32 @@
 """Filters: what each looks for, run them, and what they found."""
 
+import json
+
 import streamlit as st
 
 from curation import charts, runs, screening_view, ui
+from curation.filters.base import Filter
 from curation.filters.registry import FILTERS
 
-opened = ui.page(
-    "Filters", "Each looks for one kind of noise and says why. A flag is a question to a reviewer, not a verdict."
-)
+opened = ui.page("Filters", "Each looks for one kind of noise and says why. A flag is a question to a reviewer, not a verdict.")
 dataset = ui.chosen_dataset(opened)
 state = st.session_state
 current = {one.filter: one for one in opened.flags.current(dataset)}
+
+
+def parameters(name: str, kind: type[Filter]) -> dict[str, object]:
+    """A widget for each parameter, made from its definition; it starts at what the last screening used."""
+    used = json.loads(current[name].parameters) if name in current else {}
+    values: dict[str, object] = {}
+    for field, one in kind.model_fields.items():
+        value, key, words = used.get(field, one.default), f"{name}.{field}", one.description or ""
+        if isinstance(value, bool):
+            values[field] = st.checkbox(f"{field}: {words}", value, key=key)
+        elif isinstance(value, float):
+            values[field] = st.number_input(f"{field}: {words}", value=value, step=0.05, key=key)
+        else:
+            values[field] = st.number_input(f"{field}: {words}", value=value, step=1, key=key)
+    return values
 
 
 def run_form() -> None:
@@ -25,7 +41,7 @@ def run_form() -> None:
             st.caption(kind.description())
             if kind.model_fields:
                 with st.expander("Thresholds"):
-                    values = ui.parameter_form(name, kind, current.get(name))
+                    values = parameters(name, kind)
             else:
                 values = {}
             if on:
@@ -50,11 +66,7 @@ def watch() -> None:
     progress = view.progress
     share = progress.done / progress.total if progress.total else 0.0
     left = runs.remaining(view)
-    words = (
-        f"Screening: {progress.done:,} of {progress.total:,} {progress.unit}"
-        if progress.total
-        else "Screening: starting"
-    )
+    words = f"Screening: {progress.done:,} of {progress.total:,} {progress.unit}" if progress.total else "Screening: starting"
     st.progress(min(1.0, share), text=words + (f", {ui.duration(left)} left" if left is not None else ""))
 
 
@@ -66,9 +78,7 @@ def found() -> None:
     with st.expander("As a table, with intervals"):
         st.dataframe(screening_view.shares(counts), hide_index=True)
     st.subheader("Pairs that two filters both flag", anchor=False)
-    st.plotly_chart(
-        charts.overlap(screening_view.overlap(opened, dataset)), key="overlap", config={"displayModeBar": False}
-    )
+    st.plotly_chart(charts.overlap(screening_view.overlap(opened, dataset)), key="overlap", config={"displayModeBar": False})
     st.subheader("Examples", anchor=False)
     flagging = [name for name in FILTERS if name in current and current[name].flagged]
     if not flagging:
@@ -78,9 +88,7 @@ def found() -> None:
         name = st.selectbox("Filter", flagging, key="example-filter", width=220)
         if st.button("Other examples", key="draw", icon=":material/shuffle:"):
             state["draw"] = state.get("draw", 0) + 1
-    st.plotly_chart(
-        charts.scores(opened.flags.scores(dataset, name)), key=f"scores-{name}", config={"displayModeBar": False}
-    )
+    st.plotly_chart(charts.scores(opened.flags.scores(dataset, name)), key=f"scores-{name}", config={"displayModeBar": False})
     for one in opened.flags.examples(dataset, name, seed=str(state.get("draw", 0))):
         pair = opened.pairs.pair(one["pair_id"])
         with st.container(border=True):

@@ -35,8 +35,6 @@ for one in steps:
                 st.session_state["dataset"] = one.dataset
                 st.switch_page(f"pages/{one.next_page}.py")
 with st.expander("Backup"):
-    st.write(
-        "Copies the database (datasets, flags, verdicts, releases' records) into the workspace's folder `backups`."
-    )
+    st.write("Copies the database (datasets, flags, verdicts, releases' records) into the workspace's folder `backups`.")
     if st.button("Back up now", icon=":material/save:"):
         ui.attempt(lambda: st.success(ui.plain(f"Written: {overview.back_up(opened)}")))

@@ -1,5 +1,7 @@
 """Review: one pair at a time, blind, by key."""
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from curation import review, ui
@@ -19,9 +21,7 @@ def view_chosen() -> View:
     pools = {"Flagged pairs": "flagged", "All pairs": "all"}
     orders = {"Most suspicious first": "suspicious", "Random": "random"}
     with st.popover("Which pairs", icon=":material/tune:"):
-        pool = st.segmented_control(
-            "Pairs", pools, default="Flagged pairs", required=True, key="pool", bind="query-params"
-        )
+        pool = st.segmented_control("Pairs", pools, default="Flagged pairs", required=True, key="pool", bind="query-params")
         order = st.selectbox("Order", list(orders), key="order", bind="query-params")
         chosen = st.selectbox(
             "Flagged by", ["any filter", *filters], key="filter", bind="query-params", disabled=pool == "All pairs"
@@ -41,18 +41,16 @@ def press(claim_id: str, choice: str) -> None:
     claim = opened.board.claim(claim_id)
     outcome = review.decide(opened, claim_id, person, choice, note=note, tags=tags)
     if outcome is Outcome.OVER:
-        state["told"] = (
-            "That pair was already answered, or its time ran out and someone else has it: nothing was recorded."
-        )
+        state["told"] = "That pair was already answered, or its time ran out and someone else has it: nothing was recorded."
         return
-    state.update(told=None, opened_card=None, note_open=False)
+    state["told"] = None
     if claim is not None:
         state["last"] = (claim.pair_id, choice, claim.chosen_shown)
 
 
 def skip(claim_id: str) -> None:
     review.skip(opened, claim_id)
-    state.update(told=None, last=None, note_open=False)
+    state.update(told=None, last=None)
 
 
 def undo() -> None:
@@ -64,6 +62,10 @@ def undo() -> None:
 
 def toggle(name: str) -> None:
     state[name] = not state.get(name, False)
+
+
+def open_note() -> None:
+    state["focus_note"] = True
 
 
 def keep_draft(claim_id: str) -> None:
@@ -118,36 +120,20 @@ def show(card: Card, settings: Settings) -> None:
                 type="primary" if one.name in ("A", "B") else "secondary", on_click=press, args=(claim.claim_id, one.name),
             )  # fmt: skip
     with st.container(horizontal=True, key="actions", gap="small"):
-        st.button(
-            "Skip",
-            key=f"skip-{claim.claim_id}",
-            shortcut="space",
-            on_click=skip,
-            args=(claim.claim_id,),
-            type="tertiary",
-        )
-        st.button("Undo", key=f"undo-{claim.claim_id}", shortcut="u", on_click=undo, type="tertiary")
-        st.button(
-            "Note",
-            key=f"note-button-{claim.claim_id}",
-            shortcut="n",
-            on_click=toggle,
-            args=("note_open",),
-            type="tertiary",
-        )
-        st.button(
-            "Difference",
-            key=f"compare-{claim.claim_id}",
-            shortcut="d",
-            on_click=toggle,
-            args=("compare",),
-            type="tertiary",
-        )
-        st.button("Help", key=f"help-{claim.claim_id}", shortcut="h", on_click=toggle, args=("help",), type="tertiary")
-    if state.get("note_open") or card.draft != ("", []):
+        action("Skip", "space", claim.claim_id, skip, claim.claim_id)
+        action("Undo", "u", claim.claim_id, undo)
+        action("Note", "n", claim.claim_id, open_note)
+        action("Difference", "d", claim.claim_id, toggle, "compare")
+        action("Help", "h", claim.claim_id, toggle, "help")
+    with st.container(key="note-area"):  # there from the start, hidden while empty: the key n finds it at once
         write_note(card)
     if state.get("help"):
         show_help()
+
+
+def action(label: str, key: str, claim_id: str, act: Callable[..., None], *args: str) -> None:
+    """A quiet button with its key, drawn anew for each card so that nothing of the last one stays."""
+    st.button(label, key=f"press-{label.lower()}-{claim_id}", shortcut=key, on_click=act, args=args, type="tertiary")
 
 
 def write_note(card: Card) -> None:
@@ -158,8 +144,10 @@ def write_note(card: Card) -> None:
     )  # fmt: skip
     st.text_input(
         "Note (kept as you type; Tab leaves it, then the keys work again)", value=note, key=f"note-{claim_id}", live="300ms",
-        max_chars=4000, on_change=keep_draft, args=(claim_id,),
+        placeholder="why, in your words", max_chars=4000, on_change=keep_draft, args=(claim_id,),
     )  # fmt: skip
+    if state.pop("focus_note", False):
+        ui.focus_note()
 
 
 def show_help() -> None:
@@ -199,9 +187,8 @@ def history() -> None:
             st.button("Open again", key=f"reopen-{one.claim_id}", on_click=reopen, args=(one.pair_id,))
             asked = pair.prompt[-1].content if pair.prompt else pair.chosen.text
             note = f" · {one.note}" if one.note else ""
-            st.text(
-                f"{said[review.choice_of(one)]} → {one.verdict} · {ui.duration(one.seconds)}{note} · {' '.join(asked.split())[:110]}"
-            )
+            about = f"{said[review.choice_of(one)]} → {one.verdict} · {ui.duration(one.seconds)}{note}"
+            st.text(f"{about} · {' '.join(asked.split())[:110]}")
 
 
 def reopen(pair_id: str) -> None:
@@ -236,9 +223,7 @@ def setup() -> None:
             review.change_settings(opened, dataset, settings, person)
             st.success("Saved; the queue follows from the next pair on.")
     st.subheader("Gold pairs", anchor=False)
-    st.caption(
-        "Pairs whose answer is known, every second one with its label turned round, mixed into everyone's queue."
-    )
+    st.caption("Pairs whose answer is known, every second one with its label turned round, mixed into everyone's queue.")
     st.metric("Gold pairs", len(opened.verdicts.gold(dataset)))
     wanted = st.number_input("Make gold pairs of settled ones", 1, 500, 10)
     if st.button("Make them", key="make-gold"):
@@ -265,6 +250,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     )
     chosen_view = view_chosen() if tab == "Review" else View()
 if tab == "Review":
+    ui.note_key()
     desk(chosen_view)
 elif tab == "My decisions":
     history()

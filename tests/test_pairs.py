@@ -32,7 +32,21 @@ HOSTILE = [
     "\n\nHuman",
     "\n\nHuman:\n\nHuman:\n\nAssistant:",
 ]
-PIECES = ["\n\nHuman:", "\n\nHuman: ", "\n\nAssistant:", "\n\nAssistant: ", "\n\nSystem: ", "\n", "\n\n", " ", "", "a", "🐘", "\0", "\r\n"]
+PIECES = [
+    "\n\nHuman:",
+    "\n\nHuman: ",
+    "\n\nAssistant:",
+    "\n\nAssistant: ",
+    "\n\nSystem: ",
+    "\n",
+    "\n\n",
+    " ",
+    "",
+    "a",
+    "🐘",
+    "\0",
+    "\r\n",
+]
 
 
 def generated(seed: int, *, count: int) -> list[str]:
@@ -104,7 +118,9 @@ def test_a_transcript_is_parsed_into_its_turns():
 def test_the_prompt_is_all_common_turns_not_the_first_question():
     context = "\n\nHuman: one\n\nAssistant: two\n\nHuman: three"
     pair = Pair.of_texts(context + "\n\nAssistant: good", context + "\n\nAssistant: bad")
-    assert pair == Pair((turn("user", "one"), turn("assistant", "two"), turn("user", "three")), Response("good"), Response("bad"))
+    assert pair == Pair(
+        (turn("user", "one"), turn("assistant", "two"), turn("user", "three")), Response("good"), Response("bad")
+    )
 
 
 def test_where_the_contexts_part_early_the_response_holds_the_further_turns():
@@ -177,7 +193,13 @@ def test_the_same_content_has_the_same_ids_in_every_form(row):
 
 
 def test_different_content_has_different_ids():
-    prompts = [(), (turn("user", "q"),), (turn("user", "q "),), (turn("user", "q"), turn("user", "")), (Turn("user", "q", "\n\nHuman:"),)]
+    prompts = [
+        (),
+        (turn("user", "q"),),
+        (turn("user", "q "),),
+        (turn("user", "q"), turn("user", "")),
+        (Turn("user", "q", "\n\nHuman:"),),
+    ]
     texts = ["", " ", "a", "a\n1:b", "A", "é", "e\u0301"]
     pairs = [Pair(p, Response(c), Response(r)) for p in prompts for c in texts for r in texts]
     assert len({pair.pair_id for pair in pairs}) == len(pairs)
@@ -187,7 +209,7 @@ def test_different_content_has_different_ids():
 
 def test_ids_name_the_same_content_in_every_version_of_the_program():
     pair = Pair((turn("user", "q"),), Response("good"), Response("bad"))
-    assert (pair.prompt_id, pair.pair_id) == ('08437a32d66c53f4c95e211b6484a7d8', '1930030cc2d4dec0b1eb22f496415fdc')
+    assert (pair.prompt_id, pair.pair_id) == ("08437a32d66c53f4c95e211b6484a7d8", "1930030cc2d4dec0b1eb22f496415fdc")
 
 
 def test_swapped_turns_the_label_round_and_twice_is_the_pair_again():

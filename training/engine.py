@@ -37,6 +37,7 @@ _children: dict[int, "subprocess.Popen[bytes]"] = {}
 
 def watch(run: Run) -> State:
     """The state of a run, put right when its process is gone without having said how it ended."""
+    _reap()
     state = run.state()
     if state.status != "running" or _alive(state):
         return state
@@ -88,7 +89,7 @@ def main(job: Callable[[Run], None]) -> None:
         job(run)
     except Cancelled:
         _ended(run, run.state(), "cancelled", None)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever it was, it is written down
         traceback.print_exc()
         _ended(run, run.state(), "failed", f"{type(error).__name__}: {error}".strip())
         sys.exit(1)
@@ -117,13 +118,18 @@ def _ended(run: Run, state: State, status: str, error: str | None) -> State:
     return state
 
 
+def _reap() -> None:
+    """Let go of our own runs that have ended: one nobody asks about would stay in the table of processes."""
+    for pid, process in list(_children.items()):
+        if process.poll() is not None:
+            _children.pop(pid, None)
+
+
 def _alive(state: State) -> bool:
     """Whether the very process that was started still runs: pids are used again."""
     if state.pid is None or state.started is None:
         return False
-    if state.pid in _children and _children[state.pid].poll() is not None:
-        del _children[state.pid]
-        return False
+    _reap()
     try:
         process = psutil.Process(state.pid)
         return abs(process.create_time() - state.started) < 1 and process.status() != psutil.STATUS_ZOMBIE

@@ -16,9 +16,7 @@ class Empty(Filter):
 
     name = "empty"
 
-    punctuation_too: bool = Field(
-        False, description="also responses such as '...' or '?' (`vague` finds them otherwise)"
-    )
+    punctuation_too: bool = Field(False, description="also responses such as '...' or '?' (`vague` finds them otherwise)")
 
     def flags(self, pairs: Iterable[Pair]) -> Iterator[Flag]:
         for pair in pairs:

@@ -12,9 +12,7 @@ from curation.filters.repetitive import Repetitive
 from curation.filters.transcript import Transcript
 from curation.filters.vague import Vague
 
-FILTERS: dict[str, type[Filter]] = {
-    one.name: one for one in (Empty, Transcript, Repetitive, Vague, Indistinct, Duplicate)
-}
+FILTERS: dict[str, type[Filter]] = {one.name: one for one in (Empty, Transcript, Repetitive, Vague, Indistinct, Duplicate)}
 
 
 def configured(name: str, parameters: Mapping[str, object]) -> Filter:

@@ -88,23 +88,19 @@ class Vague(Filter):
     name = "vague"
 
     longest: int = Field(120, ge=1, le=1000, description="characters up to which a response can be a stub")
-    not_knowing_too: bool = Field(
-        True, description="also responses that say no more than 'I don't know.' or 'It depends.'"
-    )
+    not_knowing_too: bool = Field(True, description="also responses that say no more than 'I don't know.' or 'It depends.'")
 
     def flags(self, pairs: Iterable[Pair]) -> Iterator[Flag]:
         for pair in pairs:
             stubs = {side: stub for side, text in pair.sides() if (stub := self._stub(pair, text))}
             if len(stubs) == 2:  # whatever excuses a stub, two of them leave nothing to choose
-                chosen, rejected = stubs["chosen"], stubs["rejected"]
-                reason = f"both responses say nothing in particular: {chosen.shown} and {rejected.shown}"
-                yield self.flag(pair, "both", max(chosen.score, rejected.score), reason)
+                one, other = sorted(stubs.values(), key=lambda stub: stub.shown)  # by text: the order tells no side
+                reason = f"both responses say nothing in particular: {one.shown} and {other.shown}"
+                yield self.flag(pair, "both", max(one.score, other.score), reason)
                 continue
             for side, stub in stubs.items():
                 if not stub.excused:
-                    yield self.flag(
-                        pair, side, stub.score, f"the {side} response says nothing in particular: {stub.shown}"
-                    )
+                    yield self.flag(pair, side, stub.score, f"the {side} response says nothing in particular: {stub.shown}")
 
     def _stub(self, pair: Pair, text: str) -> "_Stub | None":
         """What kind of stub this whole response is; None where any of its sentences says something."""

@@ -5,7 +5,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +81,18 @@ class Database:
             if not mine.written:
                 with self._mailbox:
                     batch, self._waiting = self._waiting, []
-                self._write(batch)
+                try:
+                    self._write(batch)
+                finally:  # interrupted: the others' rows go back, so that those who wait write them themselves
+                    with self._mailbox:
+                        self._waiting[:0] = [one for one in batch if not one.written and one is not mine]
         if mine.error is not None:
             raise mine.error
 
     def backup(self, target: Path) -> None:
         """A copy of the database as it is now, which appears whole or not at all."""
+        if target.resolve() == self.path.resolve():
+            raise ValueError(f"{str(target)!r} is the workspace's own database: expected another file")
         target.parent.mkdir(parents=True, exist_ok=True)
         with self._lock:
             self._connection.execute("CHECKPOINT")
@@ -143,14 +149,22 @@ def restore(backup: Path, path: Path, *, force: bool) -> Path | None:
             return None
         if not force:
             raise ValueError(f"{str(path)!r} exists: give --force to replace it (it is kept beside the new one)")
-        _connect(path, "100MB").close()  # raises Busy while an app holds it; folds its log into the file
+        with suppress(NotAWorkspace):  # a damaged one is what a backup is for
+            _connect(path, "100MB").close()  # raises Busy while an app holds it; folds its log into the file
         kept = _free_name(path.with_name(path.name + ".before-restore"))
         os.replace(path, kept)
+        if _log(path).exists():
+            os.replace(_log(path), _log(kept))  # it belongs to what is kept, the backup must not be given it
         os.replace(incoming, path)
         return kept
     finally:
         incoming.unlink(missing_ok=True)
-        incoming.with_name(incoming.name + ".wal").unlink(missing_ok=True)
+        _log(incoming).unlink(missing_ok=True)
+
+
+def _log(path: Path) -> Path:
+    """Where DuckDB keeps what is not yet in the file."""
+    return path.with_name(path.name + ".wal")
 
 
 def _connect(path: Path, memory_limit: str) -> Cursor:
@@ -166,6 +180,8 @@ def _connect(path: Path, memory_limit: str) -> Cursor:
                 "stop it first, or do this in the app"
             ) from None
         raise NotAWorkspace(f"{path} cannot be opened as a database: {_first_line(error)}") from None
+    except duckdb.ConnectionException:
+        raise Busy(f"{path} is open in this process already: close it first") from None
     except duckdb.Error as error:
         raise NotAWorkspace(f"{path} cannot be opened as a database: {_first_line(error)}") from None
 
@@ -181,10 +197,8 @@ def _begun(cursor: Cursor) -> Iterator[None]:
         yield
         cursor.execute("COMMIT")
     except BaseException:
-        try:
+        with suppress(duckdb.Error):  # a commit that failed has already rolled back
             cursor.execute("ROLLBACK")
-        except duckdb.Error:
-            pass  # the failed commit has already rolled back
         raise
 
 
@@ -195,7 +209,10 @@ def _migrate(connection: Cursor, path: Path) -> None:
         raise NotAWorkspace(f"{path} is a DuckDB file of something else: it has no table schema_versions")
     version = 0
     if tables:
-        (found,) = connection.execute("SELECT coalesce(max(version), 0) FROM schema_versions").fetchall()
+        try:
+            (found,) = connection.execute("SELECT coalesce(max(version), 0) FROM schema_versions").fetchall()
+        except duckdb.Error as error:
+            raise NotAWorkspace(f"{path} is a DuckDB file of something else: {_first_line(error)}") from None
         version = found[0]
     if version > len(MIGRATIONS):
         raise NotAWorkspace(

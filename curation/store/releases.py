@@ -1,5 +1,6 @@
 """Store of releases: which were made and what their manifests say, and what a release reads of the other tables."""
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +40,11 @@ class ReleaseStore:
         """The releases, the oldest first."""
         sql = "SELECT * FROM releases WHERE $1 IS NULL OR dataset = $1 ORDER BY released_at, name"
         return [Release(*row) for row in self._db.rows(sql, [dataset])]
+
+    def pairs_in(self, release: Release) -> int:
+        """How many distinct pairs a release holds, as its manifest counts them."""
+        pairs = json.loads(release.manifest)["counts"]["pairs"]
+        return int(pairs["kept"] + pairs["swapped"])
 
     def pseudonyms(self) -> dict[str, str]:
         """The pseudonym of everyone whose events are in a release."""

@@ -26,7 +26,6 @@ MIGRATIONS = (
         dataset VARCHAR NOT NULL, "row" INTEGER NOT NULL, pair_id VARCHAR NOT NULL, subset VARCHAR NOT NULL,
         split VARCHAR NOT NULL, file VARCHAR NOT NULL, line INTEGER NOT NULL, extra VARCHAR
     );
-    CREATE INDEX rows_of_a_pair ON dataset_rows (pair_id);
     CREATE TABLE rejects (
         dataset VARCHAR NOT NULL, file VARCHAR NOT NULL, line INTEGER NOT NULL, reason VARCHAR NOT NULL, text VARCHAR NOT NULL
     );
@@ -58,7 +57,9 @@ MIGRATIONS = (
         kind VARCHAR NOT NULL, chosen_shown VARCHAR NOT NULL, claimed_at TIMESTAMPTZ NOT NULL, expires_at TIMESTAMPTZ NOT NULL
     );
     CREATE TABLE claim_ends (claim_id VARCHAR PRIMARY KEY, how VARCHAR NOT NULL, ended_at TIMESTAMPTZ NOT NULL);
-    CREATE TABLE drafts (claim_id VARCHAR NOT NULL, note VARCHAR NOT NULL, tags VARCHAR[] NOT NULL, saved_at TIMESTAMPTZ NOT NULL);
+    CREATE TABLE drafts (
+        claim_id VARCHAR NOT NULL, note VARCHAR NOT NULL, tags VARCHAR[] NOT NULL, saved_at TIMESTAMPTZ NOT NULL
+    );
     CREATE TABLE verdict_events (
         claim_id VARCHAR PRIMARY KEY, dataset VARCHAR NOT NULL, pair_id VARCHAR NOT NULL, person VARCHAR NOT NULL,
         verdict VARCHAR NOT NULL, kind VARCHAR NOT NULL, chosen_shown VARCHAR NOT NULL, seconds DOUBLE,

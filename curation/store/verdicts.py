@@ -77,7 +77,7 @@ class VerdictStore:
 
     def settings(self, dataset: str) -> str | None:
         """The review settings that hold, as JSON; None when they were never changed."""
-        sql = "SELECT settings FROM review_settings WHERE dataset = $1 ORDER BY set_at DESC LIMIT 1"
+        sql = "SELECT settings FROM review_settings WHERE dataset = $1 ORDER BY set_at DESC, rowid DESC LIMIT 1"
         found = self._db.rows(sql, [dataset])
         return found[0][0] if found else None
 
@@ -153,7 +153,7 @@ class VerdictStore:
         """A person's standing decisions made in a dataset's review, the latest first."""
         sql = f"""
             SELECT {_DECISION} FROM verdicts WHERE person = $1 AND dataset = $2 AND kind <> 'imported'
-            ORDER BY decided_at DESC LIMIT $3
+            ORDER BY decided_at DESC, claim_id DESC LIMIT $3
         """
         return [Decision(*row) for row in self._db.rows(sql, [person, dataset, limit])]
 
@@ -209,7 +209,7 @@ class VerdictStore:
         found = self._db.rows(
             """
             SELECT d.note, d.tags FROM drafts AS d JOIN claims AS c USING (claim_id)
-            WHERE c.person = $1 AND c.pair_id = $2 ORDER BY d.saved_at DESC LIMIT 1
+            WHERE c.person = $1 AND c.pair_id = $2 ORDER BY d.saved_at DESC, d.rowid DESC LIMIT 1
             """,
             [person, pair_id],
         )
@@ -226,9 +226,7 @@ class VerdictStore:
 
     def gold(self, dataset: str) -> dict[str, str]:
         """Gold pairs and their known answers."""
-        return dict(
-            self._db.rows("SELECT pair_id, answer FROM gold_pairs WHERE dataset = $1 ORDER BY pair_id", [dataset])
-        )
+        return dict(self._db.rows("SELECT pair_id, answer FROM gold_pairs WHERE dataset = $1 ORDER BY pair_id", [dataset]))
 
     def gold_scores(self, dataset: str) -> list[dict[str, Any]]:
         """For each person: gold pairs seen and answered right, and of these the swapped ones."""
@@ -238,7 +236,9 @@ class VerdictStore:
                    count(*) FILTER (g.swapped) AS swapped_seen,
                    count(*) FILTER (g.swapped AND v.verdict = g.answer) AS swapped_right
             FROM gold_pairs AS g JOIN verdicts AS v ON v.pair_id = g.pair_id
-            WHERE g.dataset = $1 AND v.kind = 'gold' GROUP BY v.person ORDER BY v.person
+            WHERE g.dataset = $1 AND EXISTS (  -- also when the answer was changed or undone since
+                SELECT 1 FROM claims AS c WHERE c.person = v.person AND c.pair_id = v.pair_id AND c.kind = 'gold')
+            GROUP BY v.person ORDER BY v.person
             """,
             [dataset],
         )
@@ -283,9 +283,7 @@ class VerdictStore:
             standing = cursor.execute(sql, [settlement.pair_id]).fetchall()
             if (standing[0][0] if standing else None) != instead_of:
                 return False
-            cursor.execute(
-                f"INSERT INTO adjudication_events VALUES ({', '.join('?' * len(settlement))})", list(settlement)
-            )
+            cursor.execute(f"INSERT INTO adjudication_events VALUES ({', '.join('?' * len(settlement))})", list(settlement))
         return True
 
     def settlements(self, dataset: str) -> list[Settlement]:

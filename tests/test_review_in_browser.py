@@ -1,0 +1,564 @@
+"""Review as a person does it: the real app in a real browser, by key; DESIGN.md section 5."""
+
+import re
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from curation import review, runs
+from curation.review import Settings, Verdict
+from curation.workspace import Workspace
+from tests.browser import Person, Server, chromium, serving
+from tests.conftest import ROOT, flag_pairs, import_rows, numbered, until
+
+pytestmark = pytest.mark.browser
+PAGES = ("", "datasets", "filters", "review", "adjudicate", "runs")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+def prepared(folder: Path, rows: list[dict[str, str]], *, name: str = "small", **settings: object) -> list[str]:
+    """A workspace whose pairs are all flagged, to be reviewed in row order; returns their ids."""
+    with closing(Workspace(folder)) as workspace:
+        ids = import_rows(workspace, rows, name)
+        flag_pairs(workspace, {pair_id: 1 - place / 1000 for place, pair_id in enumerate(ids)}, dataset=name)
+        chosen = Settings(control_share=0, gold_share=0).model_copy(update=settings)
+        review.change_settings(workspace, name, chosen, "curator")
+    return ids
+
+
+@pytest.fixture
+def desk(tmp_path, browser):
+    """A server on twelve pairs, and a way to sit down at it."""
+    prepared(tmp_path / "workspace", numbered(12))
+    with serving(tmp_path / "workspace") as server:
+        yield Desk(server, browser)
+
+
+class Desk:
+    def __init__(self, server: Server, browser) -> None:
+        self.server, self._browser = server, browser
+
+    def person(self, name: str, **size: int) -> Person:
+        return Person(self._browser, self.server, name, **size).open()
+
+    @contextmanager
+    def stored(self) -> Iterator[Workspace]:
+        """What is in the store; the server is over then."""
+        self.server.stop()
+        with closing(Workspace(self.server.folder)) as workspace:
+            yield workspace
+
+
+def asked(person: Person) -> str:
+    """The question on the card."""
+    person.card()
+    return str(person.page.locator(".er .turn.user .text").last.inner_text())
+
+
+def sides(person: Person) -> tuple[str, str]:
+    """The two responses on the card, A and B."""
+    person.card()
+    a, b = person.page.locator(".er .side .text").all_inner_texts()
+    return a, b
+
+
+def standing(workspace: Workspace) -> list[tuple[str, str, str]]:
+    """Question, person, verdict of everything that stands, in order."""
+    return [
+        (workspace.pairs.pair(one.pair_id).prompt[-1].content, one.person, one.verdict) for one in workspace.verdicts.standing()
+    ]
+
+
+def see(person: Person, words: str) -> None:
+    person.page.get_by_text(words).first.wait_for()
+
+
+# ---- one press, one verdict
+
+
+def test_one_press_is_one_verdict_and_the_next_pair(desk):
+    ana, expected = desk.person("ana"), []
+    keys = dict(zip("120tpe", ("A", "B", "vague", "toxic", "repetitive", "empty"), strict=True))
+    for number, key in enumerate("120tpe121212"):
+        (a, b), question = sides(ana), asked(ana)
+        assert question == f"Question {number}?"
+        good = f"Good answer {number}."
+        assert {a, b} == {good, f"Bad answer {number}."}
+        choice, chosen_shown = keys[key], "A" if a == good else "B"
+        expected.append((question, "ana", review.verdict_of(choice, chosen_shown), chosen_shown))
+        ana.press(key)
+        see(ana, f"{number + 1} done, {11 - number} left")
+    see(ana, "Nothing left to review here")
+    assert {verdict for _, _, verdict, _ in expected} == set(Verdict)
+    with desk.stored() as workspace:
+        events = [(one["chosen_shown"], one["undone_at"]) for one in workspace.verdicts.events()]
+        assert standing(workspace) == [one[:3] for one in expected]
+        assert events == [(chosen_shown, None) for *_, chosen_shown in expected]
+        assert all(one.seconds is not None and 0 <= one.seconds < 60 for one in workspace.verdicts.standing())
+
+
+def test_five_presses_at_once_never_decide_a_pair_that_was_not_on_the_screen(desk):
+    ana = desk.person("ana")
+    ana.card()
+    ana.page.evaluate("window.pressed = []; addEventListener('keydown', () => window.pressed.push(performance.now()), true)")
+    for _ in range(5):
+        ana.page.keyboard.press("1")
+    ana.page.keyboard.press("h")  # keys arrive in order: once this is done they are all over
+    see(ana, "show the word difference")
+    ana.rest()
+    pressed = ana.page.evaluate("window.pressed")[:5]
+    painted = {one["claim"]: one for one in reversed(ana.page.evaluate("window.painted"))}
+    next_one = asked(ana)
+    with desk.stored() as workspace:
+        decided = workspace.verdicts.standing()
+        assert 1 <= len(decided) <= 5
+        for one in decided:
+            pair, seen = workspace.pairs.pair(one.pair_id), painted[one.claim_id]
+            assert pair.chosen.text in seen["text"]
+            assert pair.rejected.text in seen["text"]
+            pressed = [at for at in pressed if at > seen["at"]][1:] if any(at > seen["at"] for at in pressed) else None
+            assert pressed is not None, "decided by a press that came before its pair was painted"
+        assert next_one == f"Question {len(decided)}?"
+    assert ana.errors == []
+
+
+def test_a_second_tab_of_the_same_person_cannot_answer_the_same_card_again(desk):
+    ana, again = desk.person("ana"), desk.person("ana")
+    assert asked(ana) == asked(again) == "Question 0?"
+    ana.press("1")
+    again.press("2")  # that card is over
+    see(again, "nothing was recorded")
+    assert asked(again) == "Question 1?"
+    with desk.stored() as workspace:
+        assert [question for question, *_ in standing(workspace)] == ["Question 0?"]
+
+
+# ---- claims
+
+
+def test_two_people_never_hold_one_pair(desk):
+    ana, ben = desk.person("ana"), desk.person("ben")
+    for first, second in [(ana, ben), (ben, ana), (ana, ben), (ben, ana), (ana, ben)]:
+        assert asked(first) != asked(second)
+        first.press("1")
+        assert asked(first) != asked(second)
+        second.page.reload()
+        assert asked(first) != asked(second)
+        second.press("0")
+    with desk.stored() as workspace:
+        decided = workspace.verdicts.standing()
+        assert len({one.pair_id for one in decided}) == len(decided) == 10
+        assert {one.person for one in decided} == {"ana", "ben"}
+
+
+def test_a_closed_tab_gives_its_pair_back_to_its_person_at_once_and_to_others_after_its_time(tmp_path, browser):
+    prepared(tmp_path / "workspace", numbered(2), least_claim_minutes=0.05)
+    with serving(tmp_path / "workspace") as server:
+        desk = Desk(server, browser)
+        ben = desk.person("ben")
+        assert asked(ben) == "Question 0?"
+        ana = desk.person("ana")
+        assert asked(ana) == "Question 1?"
+        ana.leave()
+        ana = desk.person("ana")
+        assert asked(ana) == "Question 1?"
+        ana.leave()
+        ben.press("1")
+
+        def has_it() -> bool:
+            ben.open()
+            ben.page.locator('[class*="st-key-A-"], [class*="st-key-undo-empty"]').first.wait_for()
+            return ben.claim() != ""
+
+        until(has_it, seconds=30)
+        assert asked(ben) == "Question 1?"
+        ben.press("2")
+        with desk.stored() as workspace:
+            claims = workspace.database.rows("SELECT person, pair_id, claimed_at, expires_at FROM claims ORDER BY claimed_at")
+            last, before = claims[-1], [one for one in claims[:-1] if one[0] == "ana"]
+            assert (last[0], last[1]) == ("ben", before[-1][1])
+            assert last[2] >= max(one[3] for one in before)  # not a moment before its time was over
+            assert [(one, who) for one, who, _ in standing(workspace)] == [("Question 0?", "ben"), ("Question 1?", "ben")]
+
+
+# ---- the other keys
+
+
+def test_undo_takes_the_last_answer_back_and_shows_its_pair_again(desk):
+    ana = desk.person("ana")
+    before = sides(ana)
+    ana.press("t")
+    see(ana, "1 done, 11 left")
+    ana.press("u")
+    see(ana, "0 done, 12 left")
+    assert (asked(ana), sides(ana)) == ("Question 0?", before)
+    ana.press("0")
+    assert asked(ana) == "Question 1?"
+    with desk.stored() as workspace:
+        assert standing(workspace) == [("Question 0?", "ana", "vague")]
+        assert [(one["verdict"], one["undone_at"] is None) for one in workspace.verdicts.events()] == [
+            ("toxic", False),
+            ("vague", True),
+        ]
+
+
+def test_space_skips_and_skipped_pairs_come_again_when_they_are_asked_for(tmp_path, browser):
+    prepared(tmp_path / "workspace", numbered(2))
+    with serving(tmp_path / "workspace") as server:
+        desk = Desk(server, browser)
+        ana = desk.person("ana")
+        ana.press("Space")
+        assert asked(ana) == "Question 1?"
+        ana.press("1")
+        ana.page.get_by_role("button", name="Go through the skipped pairs").click()
+        assert asked(ana) == "Question 0?"
+        ana.press("e")
+        see(ana, "2 done, 0 left")
+        with desk.stored() as workspace:
+            assert [question for question, *_ in standing(workspace)] == ["Question 1?", "Question 0?"]
+
+
+@pytest.mark.parametrize("delay", [0, 60])
+def test_a_note_full_of_shortcut_letters_is_kept_and_decides_nothing(desk, delay):
+    ana = desk.person("ana")
+    assert asked(ana) == "Question 0?"
+    ana.page.keyboard.press("n")
+    ana.page.keyboard.type("the epic top hat 120", delay=delay)
+    ana.page.keyboard.press("Tab")
+    assert asked(ana) == "Question 0?"
+    ana.press("2")
+    assert asked(ana) == "Question 1?"
+    assert ana.page.locator(".st-key-note-area input").last.input_value() == ""
+    ana.press("0")
+    with desk.stored() as workspace:
+        first, second = workspace.verdicts.standing()
+        assert (first.note, second.note) == ("the epic top hat 120", "")
+        assert [question for question, *_ in standing(workspace)] == ["Question 0?", "Question 1?"]
+
+
+def test_a_note_begun_while_the_next_card_is_drawn_decides_nothing(desk):
+    ana = desk.person("ana")
+    ana.card()
+    ana.page.keyboard.press("0")
+    ana.page.keyboard.press("n")
+    ana.page.keyboard.type("tepid", delay=40)
+    ana.page.keyboard.press("Tab")
+    ana.page.keyboard.press("h")
+    see(ana, "show the word difference")
+    assert asked(ana) == "Question 1?"
+    with desk.stored() as workspace:
+        assert standing(workspace) == [("Question 0?", "ana", "vague")]
+
+
+def test_a_draft_survives_a_closed_tab(desk):
+    ana = desk.person("ana")
+    ana.card()
+    ana.page.keyboard.press("n")
+    ana.page.keyboard.type("half a thought")
+    elsewhere = desk.person("ana")
+    note = elsewhere.page.locator(".st-key-note-area input").last
+
+    def kept() -> bool:
+        elsewhere.open()
+        elsewhere.card()
+        return bool(note.input_value() == "half a thought")
+
+    until(kept)  # no key was pressed to keep it
+    ana.leave()
+    elsewhere.open()
+    elsewhere.card()
+    assert note.is_visible()
+    elsewhere.press("0")
+    with desk.stored() as workspace:
+        assert [one.note for one in workspace.verdicts.standing()] == ["half a thought"]
+
+
+def test_difference_and_help_are_a_key_away_and_change_no_answer(desk):
+    ana = desk.person("ana")
+    ana.card()
+    texts = sides(ana)
+    ana.page.keyboard.press("d")
+    ana.page.locator(".er del").first.wait_for()
+    assert sides(ana) == texts
+    assert {*ana.page.locator(".er del, .er ins").all_inner_texts()} == {"Good", "Bad"}
+    ana.page.keyboard.press("h")
+    see(ana, "no telling which is better")
+    assert [asked(ana), ana.page.locator(".er del").count()] == ["Question 0?", 1]
+    with desk.stored() as workspace:
+        assert standing(workspace) == []
+
+
+def test_the_keys_stand_on_the_buttons_and_the_bar_of_choices_stays_in_sight(tmp_path, browser):
+    long = {
+        "chosen": "\n\nHuman: Go on.\n\nAssistant: " + "A word. " * 900,
+        "rejected": "\n\nHuman: Go on.\n\nAssistant: " + "No. " * 900,
+    }
+    prepared(tmp_path / "workspace", [long])
+    with serving(tmp_path / "workspace") as server:
+        for width in (1280, 390):
+            ana = Person(browser, server, "ana", width=width, height=780).open()
+            ana.card()
+            bar = ana.page.locator(".st-key-choices")
+            assert re.findall(r"\b[012TPE]\b", bar.inner_text()) == ["1", "2", "0", "T", "P", "E"]
+            place = bar.bounding_box()
+            assert place["y"] + place["height"] <= 780
+            assert ana.page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= width
+            assert re.match(r"rgb\(", bar.evaluate("one => getComputedStyle(one).backgroundColor"))  # opaque
+            ana.leave()
+
+
+def test_somebody_without_a_name_gives_one_and_the_address_keeps_it(desk):
+    ana = desk.person("")
+    ana.page.get_by_label("Your name").fill("ana")
+    ana.page.get_by_role("button", name="Start").click()
+    assert asked(ana) == "Question 0?"
+    ana.page.reload()
+    assert asked(ana) == "Question 0?"
+    ana.press("0")
+    with desk.stored() as workspace:
+        assert standing(workspace) == [("Question 0?", "ana", "vague")]
+
+
+# ---- blind
+
+
+@pytest.fixture(scope="module")
+def screened(tmp_path_factory) -> Path:
+    """A workspace with the sample, really screened."""
+    folder = tmp_path_factory.mktemp("screened") / "workspace"
+    with closing(Workspace(folder)) as workspace:
+        from curation import overview
+
+        overview.open_sample(workspace, ROOT / "data" / "sample.jsonl")
+        until(lambda: bool(runs.settle(workspace)), seconds=60)
+    return folder
+
+
+_OURS = """() => {
+    const page = document.querySelector('[data-testid="stMain"]').cloneNode(true);
+    page.querySelectorAll(".er .text").forEach((one) => one.remove());
+    return page.textContent;
+}"""
+
+
+def named(person: Person) -> list[str]:
+    """The labels' words wherever the page itself says something, the responses' own words left out."""
+    return re.findall(r"(?i)chosen|rejected", person.page.evaluate(_OURS))
+
+
+def test_labels_and_reasons_are_hidden_until_the_answer_and_shown_after_it(screened, tmp_path, browser):
+    folder = shutil.copytree(screened, tmp_path / "workspace")
+    with serving(folder) as server:
+        desk = Desk(server, browser)
+        ana = desk.person("ana")
+        ana.card()
+        assert named(ana) == []
+        assert ana.page.locator(".er .reasons").count() == 0
+        assert "No filter flags" not in ana.text()
+        ana.press("1")
+        shown = ana.page.locator(".er .reasons li").all_inner_texts()
+        with desk.stored() as workspace:
+            (one,) = workspace.verdicts.standing()
+            found = review.reasons(workspace, "sample", one.pair_id)
+            assert shown == [f"{f['filter']} ({f['side']}, {f['score']:.2f}): {f['reason']}" for f in found] != []
+
+
+def test_reasons_shown_before_the_answer_do_not_tell_which_side_is_chosen(screened, tmp_path, browser):
+    folder = shutil.copytree(screened, tmp_path / "workspace")
+    with closing(Workspace(folder)) as workspace:
+        review.change_settings(workspace, "sample", Settings(reasons="before", control_share=0), "curator")
+    with serving(folder) as server:
+        desk = Desk(server, browser)
+        ana, seen = desk.person("ana"), []
+        for _ in range(8):
+            ana.card()
+            reasons = ana.page.locator(".er .reasons").first.locator("li")
+            reasons.first.wait_for()
+            seen.append((ana.claim(), reasons.all_inner_texts()))
+            assert not re.search("(?i)chosen|rejected", " ".join(seen[-1][1]))
+            ana.press("Space")
+        with desk.stored() as workspace:
+            claims = {one[0]: one[1:] for one in workspace.database.rows("SELECT claim_id, pair_id, chosen_shown FROM claims")}
+            for claim_id, reasons in seen:
+                pair_id, chosen_shown = claims[claim_id]
+                called = {"chosen": chosen_shown, "rejected": "B" if chosen_shown == "A" else "A"}
+                found = review.reasons(workspace, "sample", pair_id)
+                expected = {(one["filter"], called.get(one["side"], one["side"])) for one in found}
+                assert {tuple(re.match(r"(\w+) \((\w+),", one).groups()) for one in reasons} == expected
+
+
+# ---- text is text
+
+
+class Leaks:
+    """A server on this machine that nothing should ever ask for anything."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        note = self.asked.append
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                note(self.path)
+                self.send_error(404)
+
+            log_message = partial(lambda *_: None)
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def hostile_texts(port: int) -> list[str]:
+    place = f"http://127.0.0.1:{port}"
+    return [
+        "<script>window.pwned=1</script>",
+        '<img src=x onerror="window.pwned=1">',
+        f'<img src="{place}/image.png"><iframe src="{place}/frame"></iframe><style>@import "{place}/style.css";</style>',
+        f"![x]({place}/markdown.png) [click](javascript:window.pwned=1) <{place}/auto>",
+        r"$\frac{1}{2}$ and $$\int_0^1 x$$ :material/home: :red[x] :streamlit:",
+        "</div></div></details><details open><summary>more</summary>inside</details>",
+        "&lt;b&gt; &amp;amp; &#60;i&#62; <b>bold</b> **bold** # head `code` ~~gone~~",
+        "<svg onload=window.pwned=1> <a href=javascript:window.pwned=1>go</a>\n\n    four spaces\n- a list\n\n| a | b |\n|---|---|",
+    ]
+
+
+def test_hostile_text_is_shown_as_it_is_and_loads_nothing(tmp_path, browser):
+    leaks = Leaks()
+    bad = hostile_texts(leaks.port)
+    name = f"<img src=x onerror=window.pwned=1> :red[x] $x$ ![x](127.0.0.1:{leaks.port})".replace("/", "")
+    people = (f'<img src="http://127.0.0.1:{leaks.port}/ana.png">', "**[ben](javascript:window.pwned=1)** :red[x]")
+    rows = [
+        {
+            "chosen": f"\n\nHuman: {text}\n\nAssistant: Yes.\n\nHuman: Again: {text}\n\nAssistant: " + f"{text} " * 6,
+            "rejected": f"\n\nHuman: {text}\n\nAssistant: Yes.\n\nHuman: Again: {text}\n\nAssistant: Said {text}",
+            "subset": bad[number % 4],
+        }
+        for number, text in enumerate(bad)
+    ]
+    folder = tmp_path / "workspace"
+    with closing(Workspace(folder)) as workspace:
+        import json
+
+        from curation.importing import import_source
+        from curation.sources import source_of
+
+        file = tmp_path / "rows.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows) + "not <b>JSON</b>\n")
+        import_source(workspace, source_of(str(file)), name)
+        runs.start_screening(workspace, name, {"repetitive": {}})
+        until(lambda: bool(runs.settle(workspace)), seconds=60)
+        assert workspace.flags.current(name)[0].flagged == len(bad)
+        review.change_settings(workspace, name, Settings(overlap=3, control_share=0), people[0])
+        for person, choice in zip(people, ("vague", "toxic"), strict=True):
+            for _ in bad[:4]:
+                card = review.next_card(workspace, person, name)
+                review.decide(workspace, card.claim.claim_id, person, choice, note=bad[2], tags=("both bad",))
+    with serving(folder) as server:
+        cleo = Person(browser, server, "cleo", width=1400, height=1200)
+        cleo.open("")
+        for place in PAGES:
+            cleo.open(place)
+            assert cleo.page.locator('[data-testid="stException"]').count() == 0
+        cleo.open("review")
+        for _ in bad:  # every card
+            question = asked(cleo)
+            text = question.removeprefix("Again: ")
+            assert text in bad
+            assert any(text in side for side in sides(cleo))
+            cleo.press("p")
+        see(cleo, "Nothing left to review here")
+        quoted = " ".join(cleo.page.locator(".er .reasons").all_inner_texts())
+        assert "repetitive" in quoted
+        cleo.page.get_by_role("radio", name="My decisions").or_(cleo.page.get_by_text("My decisions")).first.click()
+        cleo.page.get_by_role("button", name="Open again").first.wait_for()
+        assert any(text.split("\n")[0] in cleo.text() for text in bad)
+
+        cleo.open("filters")
+        cleo.page.locator(".er .sides").first.wait_for()
+        examples = cleo.page.locator(".er .text").all_inner_texts()
+        assert sum(any(text in shown for shown in examples) for text in bad) == 5
+
+        cleo.open("datasets")
+        grid = cleo.page.locator('[data-testid="stDataFrame"] canvas').first
+        grid.wait_for()
+        grid.click(position={"x": 18, "y": 52})
+        cleo.page.locator(".st-key-open-pair .er .sides").wait_for()
+        opened = cleo.page.locator(".st-key-open-pair .er .text").all_inner_texts()
+        assert any(bad[0] in text for text in opened)
+        for tab in ("Rejects", "Releases", "Import"):
+            cleo.page.get_by_text(tab, exact=True).first.click()
+            cleo.rest()
+
+        cleo.open("adjudicate")
+        cleo.page.get_by_text("Show names").click()
+        see(cleo, people[0])
+        told = cleo.text()
+        assert all(words in told for words in (*people, bad[2]))
+
+        assert cleo.page.evaluate("window.pwned") is None
+        assert cleo.page.locator(f'[src*="{leaks.port}"], [href*="{leaks.port}"], [href^="javascript"]').count() == 0
+        assert cleo.hosts - {""} == {f"127.0.0.1:{server.port}"}
+        assert leaks.asked == []
+        for person in people:  # signed in under such a name
+            guest = Person(browser, server, person.replace("+", "%2B").replace(" ", "%20"))
+            for place in PAGES:
+                guest.open(place)
+            assert guest.page.evaluate("window.pwned") is None
+        assert leaks.asked == []
+    leaks.close()
+
+
+def test_no_page_asks_any_other_machine_for_anything(screened, tmp_path, browser):
+    folder = shutil.copytree(screened, tmp_path / "workspace")
+    with serving(folder) as server:
+        ana = Person(browser, server, "ana")
+        for place in PAGES:
+            ana.open(place)
+            assert ana.page.locator('[data-testid="stException"]').count() == 0
+        assert ana.hosts - {""} == {f"127.0.0.1:{server.port}"}
+        assert ana.errors == []
+
+
+# ---- nothing is lost
+
+
+def test_a_killed_server_in_mid_review_loses_nothing(desk):
+    ana = desk.person("ana")
+    for key in "012":
+        ana.press(key)
+    see(ana, "3 done, 9 left")
+    ana.page.keyboard.press("n")
+    ana.page.keyboard.type("begun")
+    ana.page.keyboard.press("Tab")
+    ana.page.keyboard.press("h")
+    see(ana, "show the word difference")  # so the note has arrived
+    before = asked(ana), sides(ana)
+    desk.server.stop(signal.SIGKILL)
+    desk.server.start()
+    ana.page.reload()
+    assert (asked(ana), sides(ana)) == before
+    see(ana, "3 done, 9 left")
+    assert ana.page.locator(".st-key-note-area input").last.input_value() == "begun"
+    ana.press("t")
+    see(ana, "4 done, 8 left")
+    with desk.stored() as workspace:
+        assert [question for question, *_ in standing(workspace)] == [f"Question {n}?" for n in range(4)]
+        last = workspace.verdicts.standing()[-1]
+        assert (last.verdict, last.note) == ("toxic", "begun")
