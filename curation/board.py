@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from curation.store.verdicts import Claim, Decision, Shown, VerdictStore, new_id
 
+_KEPT = 32  # queues in memory: each view and each change of settings makes one
 Clock = Callable[[], datetime]
 
 
@@ -38,6 +39,11 @@ class Queue:
         self._complete = 0
         self._mine: Counter[str] = Counter()  # a person's answers on pairs that are not complete yet
         self.reached: dict[str, int] = {}  # everything before this place is over for the person
+
+    def ahead(self, person: str, many: int) -> list[str]:
+        """The pairs that come next for a person, more or less: what is worth reading before it is asked for."""
+        place = self.reached.get(person, 0)
+        return [entry.pair_id for entry in self.order[place : place + many]]
 
     def left(self, person: str) -> int:
         """How many pairs still want an answer from this person (those held by others included)."""
@@ -72,6 +78,7 @@ class Board:
         self._done: Counter[tuple[str, str]] = Counter()
         self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=200))  # by person; "" is everybody
         self._run_out: list[str] = []
+        self._reopened: set[str] = set()
         self.reload()
 
     def reload(self) -> None:
@@ -100,7 +107,9 @@ class Board:
                 queue = make()
                 for pair_id, answers in self._answered.items():
                     queue.tally(pair_id, answers, 1)
-                self._queues[key] = queue
+                for old in list(self._queues)[: -_KEPT + 1]:
+                    del self._queues[old]  # the one not asked for the longest
+            self._queues[key] = self._queues.pop(key, queue)
             return queue
 
     # ---- handing out
@@ -117,27 +126,40 @@ class Board:
         """
         with self._lock:
             held = self._current.get((person, dataset))
-            if held is not None and (held.kind in ("reopened", "gold") or held.pair_id in queue.members):
+            if held is not None and (held.pair_id in queue.members or held.kind == "gold" or held.claim_id in self._reopened):
                 return self._renewed(held, least)
-            entry = self._gold_for(person, queue) or self._find(person, queue, again=again)
+            gold = self._gold_for(person, queue)
+            entry = gold or self._find(person, queue, again=again)
             stale = held
-            claim = self._claim(person, dataset, entry, least, overlap=queue.overlap) if entry is not None else None
+            claim = None
+            if entry is not None:
+                if entry is not gold:
+                    self._make_room(entry.pair_id, queue.overlap)
+                claim = self._claim(person, dataset, entry, least)
         if stale is not None:
             self.end(stale.claim_id, "released")
         if claim is not None:
             self._record(claim)
         return claim
 
-    def reopen(self, person: str, dataset: str, pair_id: str, *, least: timedelta) -> Claim:
-        """A claim on a pair the person wants to look at again; what they held before goes back to the queue."""
+    def reopen(
+        self, person: str, dataset: str, pair_id: str, *, least: timedelta, earlier: Decision | None = None
+    ) -> Claim:
+        """A claim on a pair the person wants to look at again; what they held before goes back to the queue.
+
+        It is of the same kind, with the sides as they stood, as the decision they made before (`earlier`, or theirs
+        that stands).
+        """
         with self._lock:
             held = self._current.get((person, dataset))
             if held is not None and held.pair_id == pair_id:
                 return held
-            answered = self._answered[pair_id].get(person)
-            claim = self._claim(person, dataset, Entry(pair_id, "reopened"), least)
-            if answered is not None and answered.chosen_shown:
-                claim = claim._replace(chosen_shown=answered.chosen_shown)  # the sides stand as they stood
+            earlier = earlier or self._answered.get(pair_id, {}).get(person)
+            kind = earlier.kind if earlier is not None and earlier.kind != "imported" else "open"
+            claim = self._claim(person, dataset, Entry(pair_id, kind), least)
+            self._reopened.add(claim.claim_id)
+            if earlier is not None and earlier.chosen_shown:
+                claim = claim._replace(chosen_shown=earlier.chosen_shown)  # the sides stand as they stood
                 self._hold(claim)
         if held is not None:
             self.end(held.claim_id, "released")
@@ -184,18 +206,8 @@ class Board:
         at = self._clock()
         seconds = max(0.0, (at - claim.claimed_at).total_seconds())
         decision = Decision(
-            claim_id,
-            claim.dataset,
-            claim.pair_id,
-            person,
-            verdict,
-            claim.kind,
-            claim.chosen_shown,
-            seconds,
-            note,
-            tags,
-            at,
-        )
+            claim_id, claim.dataset, claim.pair_id, person, verdict, claim.kind, claim.chosen_shown, seconds, note, tags, at
+        )  # fmt: skip
         try:
             self._store.decide(decision)
         except BaseException:
@@ -220,7 +232,12 @@ class Board:
             self._answer(last.pair_id, before)
             for queue in self._queues.values():
                 queue.reached.clear()
-        return self.reopen(person, dataset, last.pair_id, least=least)
+        return self.reopen(person, dataset, last.pair_id, least=least, earlier=last)
+
+    def answer(self, person: str, pair_id: str) -> Decision | None:
+        """The person's standing decision on a pair."""
+        with self._lock:
+            return self._answered.get(pair_id, {}).get(person)
 
     def pace(self, person: str = "") -> float | None:
         """The median answering time in seconds over a person's last 200 answers, or everybody's; None without any."""
@@ -267,18 +284,17 @@ class Board:
         fresh = [one for one in queue.gold if one not in seen and person not in self._answered.get(one, {})]
         return Entry(random.Random(f"{person}/gold/{len(fresh)}").choice(fresh), "gold") if fresh else None
 
-    def _claim(self, person: str, dataset: str, entry: Entry, least: timedelta, *, overlap: int = 1) -> Claim:
+    def _claim(self, person: str, dataset: str, entry: Entry, least: timedelta) -> Claim:
         at = self._clock()
         shown = random.Random(f"{person}/{entry.pair_id}").choice("AB")  # drawn per item and person
         side: Shown = "A" if shown == "A" else "B"
         claim = Claim(new_id(), dataset, entry.pair_id, person, entry.kind, side, at, self._ends(at, least))
-        if entry.kind not in ("reopened", "gold"):
-            self._make_room(entry.pair_id, at, overlap)
         self._hold(claim)
         return claim
 
-    def _make_room(self, pair_id: str, at: datetime, overlap: int) -> None:
+    def _make_room(self, pair_id: str, overlap: int) -> None:
         """End as many claims whose time is over as it takes for one more person: they cannot be answered now."""
+        at = self._clock()
         answers = self._answered.get(pair_id, {})
         open_claims = [one for one in self._held.get(pair_id, {}).values() if one.person not in answers]
         late = [one for one in open_claims if one.expires_at <= at and one.claim_id not in self._deciding]
@@ -322,6 +338,7 @@ class Board:
 
     def _drop(self, claim: Claim) -> None:
         self._claims.pop(claim.claim_id, None)
+        self._reopened.discard(claim.claim_id)
         self._held[claim.pair_id].pop(claim.claim_id, None)
         if not self._held[claim.pair_id]:
             del self._held[claim.pair_id]

@@ -12,6 +12,7 @@ from curation.pairs import Pair, Turn, parse, render, turn
 
 FIELDS = ("prompt", "chosen", "rejected", "subset", "split")
 _ANSWER = "\n\nAssistant:"
+_SPEAKERS = {"human": "user", "gpt": "assistant"}  # as ShareGPT's conversations name them
 _MARKED = ("\n\nHuman:", _ANSWER)
 
 
@@ -70,8 +71,9 @@ def _of_conversations(prompt: Any, chosen: list[Any], rejected: list[Any]) -> Pa
 def _turns(messages: list[Any], field: str) -> list[Turn]:
     turns = []
     for message in messages:
-        role = message.get("role") if isinstance(message, dict) else None
-        content = message.get("content") if isinstance(message, dict) else None
+        said = message if isinstance(message, dict) else {}
+        role, content = said.get("role", said.get("from")), said.get("content", said.get("value"))
+        role = _SPEAKERS.get(role, role) if isinstance(role, str) else role
         if not (isinstance(role, str) and role and isinstance(content, str)):
             raise ValueError(f"a message of {field} is {str(message)[:80]!r}: expected a role and a text content")
         turns.append(turn(role, content))

@@ -34,7 +34,5 @@ def _pair(
 ) -> Pair:  # fmt: skip
     prompt = tuple(map(Turn, roles, contents, leads))
     chosen, rejected = Response(chosen_text, chosen_lead), Response(rejected_text, rejected_lead)
-    pair = Pair(prompt, chosen, rejected, tuple(rows), subset)
-    # the ids are known: hashing once more would be most of the work
-    pair.__dict__.update(pair_id=pair_id, prompt_id=prompt_id, chosen_id=chosen_id, rejected_id=rejected_id)
-    return pair
+    ids = (pair_id, prompt_id, chosen_id, rejected_id)
+    return Pair.known(prompt, chosen, rejected, *ids, rows=tuple(rows), subset=subset)

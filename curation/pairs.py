@@ -98,6 +98,16 @@ class Pair:
                 return cls(tuple(context), _answer(chosen, cut), _answer(rejected, cut))
         return cls.of_turns(parse(chosen), parse(rejected))
 
+    @classmethod
+    def known(
+        cls, prompt: tuple[Turn, ...], chosen: Response, rejected: Response,
+        pair_id: str, prompt_id: str, chosen_id: str, rejected_id: str, *, rows: tuple[int, ...] = (), subset: str = "",
+    ) -> "Pair":  # fmt: skip
+        """A pair whose ids were stored with it: hashing once more would be most of the work."""
+        pair = cls(prompt, chosen, rejected, rows, subset)
+        pair.__dict__.update(pair_id=pair_id, prompt_id=prompt_id, chosen_id=chosen_id, rejected_id=rejected_id)
+        return pair
+
     @cached_property
     def prompt_id(self) -> str:
         """32 hex digits that name the prompt's content."""

@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any, NamedTuple, get_args
 
 from curation import interchange, release_card, release_files
-from curation.release_files import Names, Placed
+from curation.release_files import Names, Placed, Written
 from curation.release_policy import OUTCOMES, REVIEWED, Basis, Outcome, Policy, Ruling, policy_from, rule
 from curation.review import Settings, Verdict, settings_of
 from curation.stats.accuracy import wilson
@@ -235,7 +235,7 @@ def _write(workspace: Workspace, planned: Plan, folder: Path, people: Mapping[st
     names = release_files.names_of((one.subset for one in planned.rows), (one.split for one in planned.rows))
     progress(0.05, "writing HH and TRL rows")
     with _placed(workspace, planned, folder, "file", _part_of(progress, 0.05, 0.65)) as rows:
-        further = release_files.write_rows(folder, rows, names)
+        written = release_files.write_rows(folder, rows, names)
     progress(0.65, "writing the dataset folder")
     with _placed(workspace, planned, folder, "split", _part_of(progress, 0.65, 0.9)) as rows:
         release_files.write_dataset(folder, rows, names)
@@ -245,7 +245,7 @@ def _write(workspace: Workspace, planned: Plan, folder: Path, people: Mapping[st
     with _placed(workspace, planned, folder, "row", _part_of(progress, 0.9, 0.97), dropped=True) as rows:
         lost = ({**_told(planned.rows[one.row]), **release_files.hh_row(one.pair)} for one in rows)
         release_files.write_lines(folder / "dropped.jsonl", lost)
-    manifest = _manifest(planned, names, further)
+    manifest = _manifest(planned, names, written)
     (folder / "README.md").write_text(release_card.card(manifest), encoding="utf-8", newline="\n")
     manifest["files"] = release_files.checksums(folder)
     text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
@@ -317,7 +317,7 @@ def _settled_label(one: Settlement, rows: Mapping[str, list[int]], people: Mappi
     }  # fmt: skip
 
 
-def _manifest(planned: Plan, names: Names, further: int) -> dict[str, Any]:
+def _manifest(planned: Plan, names: Names, written: Written) -> dict[str, Any]:
     """What was made of what, by which rules. It holds no clock: `as_of` is the time of the latest event used."""
     source = planned.dataset
     people = {one.person for one in planned.decisions} | {one.person for one in planned.settlements}
@@ -343,7 +343,10 @@ def _manifest(planned: Plan, names: Names, further: int) -> dict[str, Any]:
             for one in planned.screenings
         ],
         "counts": planned.counts,
-        "trl": {"rows_whose_responses_hold_further_turns": further},
+        "trl": {
+            "rows_whose_responses_hold_further_turns": written.further,
+            "rows_left_out_without_a_shared_prompt": written.promptless,
+        },
         "names": names._asdict(),
     }  # fmt: skip
 

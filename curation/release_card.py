@@ -81,8 +81,8 @@ _PATHS = (
     ("`hh/`", "`chosen` and `rejected` as HH transcripts, JSONL and Parquet, by subset and split; rows that are not swapped "
      "are byte for byte the imported ones"),
     ("`trl/`", "the same rows as conversations with an explicit prompt, for TRL's trainers"),
-    ("`dataset/`", "the same rows for `datasets.load_from_disk`: `chosen` and `rejected` as transcripts, `prompt` as messages, "
-     "`subset`, `pair_id` (the imported pair's, also where the label was swapped)"),
+    ("`dataset/`", "the rows of `trl/` for `datasets.load_from_disk`, with `subset` and `pair_id` (the imported pair's, also "
+     "where the label was swapped)"),
     ("`labels.jsonl`", "every verdict and adjudication that stands, reviewers under pseudonyms"),
     ("`dropped.jsonl`, `swapped.jsonl`", "the rows that were dropped (with their texts) or swapped, each with the reason"),
     ("`manifest.json`", "counts, policy, filters with their parameters, and the checksum of every other file"),
@@ -92,7 +92,7 @@ _LOADING = """\
 from datasets import load_dataset, load_from_disk
 
 load_dataset("PATH", "hh")  # or "trl"; PATH is this folder
-load_from_disk("PATH/dataset").remove_columns("prompt")  # without the messages, to train on the transcripts
+load_from_disk("PATH/dataset")  # as TRL's reward and DPO trainers take it
 ```
 
 Rows keep the order of the source. Row numbers in the JSONL files count from 0 in the source."""
@@ -175,6 +175,7 @@ def _provenance(manifest: Manifest) -> str:
 
 def _caveats(manifest: Manifest) -> str:
     further = manifest["trl"]["rows_whose_responses_hold_further_turns"]
+    promptless = manifest["trl"]["rows_left_out_without_a_shared_prompt"]
     return "## Caveats\n\n" + _bullets(
         [
             "Shares are over the pairs people looked at. Flagged pairs are looked at first, so the shares over all reviewed "
@@ -182,8 +183,9 @@ def _caveats(manifest: Manifest) -> str:
             "Rows nobody reviewed are as good or bad as they were: no filter changes a label.",
             "A pair that stands in several rows is judged once, and may stand in several subsets: rows add up over subsets, "
             "distinct pairs need not.",
-            "In `trl/` a response is one assistant message, also where its text holds further turns "
-            f"({further:,} released rows), and a pair whose sides share no context has an empty prompt. "
+            "In `trl/` and `dataset/` a response is one assistant message, also where its text holds further turns "
+            f"({further:,} released rows). Rows whose sides share no prompt cannot be trained on in that form: they are "
+            f"only in `hh/` ({promptless:,} rows). "
             "Text before the first marker is given as a system message.",
             "Reviewers are pseudonymous: a pseudonym names the same person in every release of the workspace.",
         ]

@@ -25,7 +25,7 @@ _TEXT = pa.string()
 _MESSAGES = pa.list_(pa.struct([("role", _TEXT), ("content", _TEXT)]))
 _HH = pa.schema([("chosen", _TEXT), ("rejected", _TEXT)])
 _TRL = pa.schema([("prompt", _MESSAGES), ("chosen", _MESSAGES), ("rejected", _MESSAGES)])
-_SAVED = pa.schema([("chosen", _TEXT), ("rejected", _TEXT), ("prompt", _MESSAGES), ("subset", _TEXT), ("pair_id", _TEXT)])
+_SAVED = pa.schema([*_TRL, ("subset", _TEXT), ("pair_id", _TEXT)])
 _BATCH = 5000
 _FURTHER_TURNS = re.compile(r"\n\n(?:Human|Assistant):")
 
@@ -48,6 +48,13 @@ class Placed(NamedTuple):
     def released(self) -> Pair:
         """The pair as it is released: a swapped label is turned round."""
         return self.pair.swapped() if self.outcome == "swapped" else self.pair
+
+
+class Written(NamedTuple):
+    """Released rows whose responses hold further turns, and those that share no prompt (only in `hh/`)."""
+
+    further: int
+    promptless: int
 
 
 class Names(NamedTuple):
@@ -113,12 +120,12 @@ def holds_turns(pair: Pair) -> bool:
     return any(_FURTHER_TURNS.search(text) for _, text in pair.sides())
 
 
-def write_rows(folder: Path, rows: Iterable[Placed], names: Names) -> int:
+def write_rows(folder: Path, rows: Iterable[Placed], names: Names) -> Written:
     """Write `hh/` and `trl/`, one JSONL and one Parquet file for each subset and split; groups must not come back.
 
-    A group of which no row stays gets empty files. Returns how many released rows hold further turns.
+    A group of which no row stays gets empty files. A row without a shared prompt is left out of `trl/`.
     """
-    further = 0
+    further = promptless = 0
     for (subset, split), group in groupby(rows, key=lambda one: (one.subset, one.split)):
         stem = names.stem(subset, split)
         with _Twins(folder / "hh" / stem, _HH) as hh, _Twins(folder / "trl" / stem, _TRL) as trl:
@@ -126,13 +133,15 @@ def write_rows(folder: Path, rows: Iterable[Placed], names: Names) -> int:
                 if one.stays:
                     pair = one.released
                     hh.add(hh_row(pair))
-                    trl.add(trl_row(pair))
+                    if pair.prompt:
+                        trl.add(trl_row(pair))
+                    promptless += not pair.prompt
                     further += holds_turns(pair)
-    return further
+    return Written(further, promptless)
 
 
 def write_dataset(folder: Path, rows: Iterable[Placed], names: Names) -> None:
-    """Write `dataset/`, which `datasets.load_from_disk` opens: a DatasetDict by split. Splits must not come back.
+    """Write `dataset/`, which `datasets.load_from_disk` opens: TRL rows by split. Splits must not come back.
 
     Written here and not by `save_to_disk`, which draws a random fingerprint and wants all rows in a file first.
     """
@@ -141,7 +150,7 @@ def write_dataset(folder: Path, rows: Iterable[Placed], names: Names) -> None:
         place.mkdir(parents=True)
         data = place / "data-00000-of-00001.arrow"
         with pa.OSFile(str(data), "wb") as file, pa.ipc.new_stream(file, _SAVED) as stream:
-            for records in _batches(_saved_row(one) for one in group if one.stays):
+            for records in _batches(_saved_row(one) for one in group if one.stays and one.pair.prompt):
                 stream.write_table(pa.Table.from_pylist(records, _SAVED))
         _write_json(place / "state.json", _state(data))
         _write_json(place / "dataset_info.json", {"description": "", "features": _FEATURES})
@@ -150,7 +159,7 @@ def write_dataset(folder: Path, rows: Iterable[Placed], names: Names) -> None:
 
 def _saved_row(one: Placed) -> Record:
     # pair_id stays the imported one, also where the label was swapped: labels.jsonl and the dataset know it by that
-    return {**hh_row(one.released), "prompt": _messages(one.pair), "subset": one.subset, "pair_id": one.pair.pair_id}
+    return {**trl_row(one.released), "subset": one.subset, "pair_id": one.pair.pair_id}
 
 
 _VALUE = {"dtype": "string", "_type": "Value"}

@@ -69,6 +69,7 @@ class View(NamedTuple):
 
 
 FIRST_VIEW = View()
+_AHEAD = 64  # pairs read at once: one query for many is most of what makes the next pair fast
 
 
 class Card(NamedTuple):
@@ -79,6 +80,7 @@ class Card(NamedTuple):
     a: str
     b: str
     draft: tuple[str, list[str]]
+    earlier: Decision | None  # what this person said of the pair before, when they opened it again
 
 
 class Status(NamedTuple):
@@ -122,7 +124,10 @@ def next_card(
     settings = settings or settings_of(workspace, dataset)
     queue = _queue(workspace, dataset, view, settings)
     claim = workspace.board.next(person, dataset, queue, least=_least(settings), again=again)
-    return None if claim is None else _card(workspace, claim)
+    if claim is None:
+        return None
+    workspace.pairs.read_ahead(claim.pair_id, lambda: queue.ahead(person, _AHEAD))
+    return _card(workspace, claim)
 
 
 def decide(
@@ -261,7 +266,8 @@ def _card(workspace: Workspace, claim: Claim) -> Card:
     pair = workspace.pairs.pair(claim.pair_id)
     sides = (pair.chosen.text, pair.rejected.text)
     a, b = sides if claim.chosen_shown == "A" else sides[::-1]
-    return Card(claim, pair, a, b, workspace.verdicts.draft(claim.person, claim.pair_id))
+    draft = workspace.verdicts.draft(claim.person, claim.pair_id)
+    return Card(claim, pair, a, b, draft, workspace.board.answer(claim.person, claim.pair_id))
 
 
 def _queue(workspace: Workspace, dataset: str, view: View, settings: Settings) -> Queue:

@@ -67,9 +67,14 @@ def find_in(folder: Path, run_id: str) -> Run:
 def settle(workspace: Workspace) -> list[str]:
     """Take in the output of every finished run that is not in yet; returns their ids."""
     fresh = [view.run for view in all_runs(workspace) if view.state.status == "done" and not view.taken_in]
+    taken = []
     for run in sorted(fresh, key=lambda one: str(one.state().ended_at)):
-        take_in(workspace, run)
-    return [run.run_id for run in fresh]
+        try:
+            take_in(workspace, run)
+            taken.append(run.run_id)
+        except (ValueError, OSError, KeyError) as error:
+            engine.fail(run, f"its output could not be taken in: {' '.join(str(error).split())}")
+    return taken
 
 
 def take_in(workspace: Workspace, run: Run) -> None:

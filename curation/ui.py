@@ -21,13 +21,15 @@ from curation.workspace import Workspace
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data" / "sample.jsonl"
 _PAGES: dict[str, dict[str, Any]] = {
-    "overview": {"title": "Overview", "icon": ":material/home:", "default": True},
-    "datasets": {"title": "Datasets", "icon": ":material/database:"},
-    "filters": {"title": "Filters", "icon": ":material/filter_alt:"},
-    "review": {"title": "Review", "icon": ":material/rule:"},
-    "adjudicate": {"title": "Adjudicate", "icon": ":material/gavel:"},
-    "runs": {"title": "Runs", "icon": ":material/play_circle:"},
+    "overview": {"title": "Overview", "default": True},
+    "datasets": {"title": "Datasets"},
+    "filters": {"title": "Filters"},
+    "review": {"title": "Review"},
+    "adjudicate": {"title": "Adjudicate"},
+    "runs": {"title": "Runs"},
 }
+# drawn by the style below: an icon given to st.Page is also fetched from fonts.gstatic.com, for the browser's tab
+_ICONS = ("home", "database", "filter_alt", "rule", "gavel", "play_circle")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@^=\"'/])")
 _STYLE = """<style>
 .block-container {padding-top: 3rem; padding-bottom: 4rem; max-width: 1180px}
@@ -49,7 +51,8 @@ _STYLE = """<style>
 .er .reasons {margin: .2rem 0 0 0; padding-left: 1.1rem}
 .er .quiet {opacity: .72; font-size: .92rem}
 [data-testid="stLayoutWrapper"]:has(> .st-key-choices) {position: sticky; bottom: 0; z-index: 5}
-.st-key-choices {padding: .6rem 0; row-gap: .5rem; background: light-dark(#fbfaf8, #181b1f); border-top: 1px solid light-dark(#ddd8cf, #373d44)}
+.st-key-choices {padding: .6rem 0; row-gap: .5rem;
+  background: light-dark(#fbfaf8, #181b1f); border-top: 1px solid light-dark(#ddd8cf, #373d44)}
 .st-key-choices button, .st-key-actions button {min-height: 2.6rem}
 .st-key-note-area:not(:focus-within, :has(input:not(:placeholder-shown), [aria-pressed="true"], [aria-checked="true"])) {
   height: 0; overflow: hidden; opacity: 0; margin-top: -1rem}
@@ -58,7 +61,17 @@ _STYLE = """<style>
   .er .turn.assistant {margin-left: .4rem}
   .block-container {padding-left: .9rem; padding-right: .9rem}
 }
+[data-testid="stSidebarNavItems"] a::before {
+  font: 1.1rem/1 "Material Symbols Rounded"; font-feature-settings: "liga"; opacity: .75; width: 1.1rem}
 </style>"""
+_STYLE += (
+    "<style>"
+    + "".join(
+        f'[data-testid="stSidebarNavItems"] li:nth-child({place}) a::before {{content: "{icon}"}}'
+        for place, icon in enumerate(_ICONS, 1)
+    )
+    + "</style>"
+)
 
 # a constant: no text of data or people is in it
 _NOTE_KEY = """
@@ -98,9 +111,10 @@ def navigate() -> Any:
 
 def page(title: str, about: str = "") -> Workspace:
     """Title, style and the workspace, with finished runs taken in. No page relies on app.py having run before."""
-    st.set_page_config(page_title=f"{title} · Elephant Room", page_icon="🐘", layout="wide")
     if not st.session_state.pop("navigated", False):
-        navigate()  # a first visit straight to a page runs it without app.py
+        navigate().run()  # a first visit straight to a page runs it without app.py: run it as app.py does, so that
+        st.stop()  # its widgets keep their identity in the next run, which comes through app.py
+    st.set_page_config(page_title=f"{title} · Elephant Room", page_icon="🐘", layout="wide")
     st.html(_STYLE)
     opened = workspace()
     runs.settle(opened)

@@ -105,7 +105,7 @@ def nothing_left(status: review.Status) -> None:
 
 def show(card: Card, settings: Settings) -> None:
     claim = card.claim
-    if claim.kind == "reopened":
+    if card.earlier is not None:
         st.caption("You decided this pair before; your earlier answer stands until you give a new one.")
     ui.show_card(card, labels=not settings.blind, compare=state.get("compare", False))
     if settings.reasons == "before":

@@ -146,6 +146,12 @@ class Person:
         self.rest()
         return self
 
+    def reload(self) -> None:
+        """Load the page again, as F5 does."""
+        self.page.reload()
+        self.page.locator("h1").first.wait_for()
+        self.rest()
+
     def rest(self) -> None:
         """Wait until the server has nothing more to draw."""
         self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()

@@ -307,15 +307,12 @@ def test_trl_rows_of_unusual_pairs(workspace):
     import_rows(workspace, odd)
     folder = made(workspace)
     assert lines(folder / "hh" / "data.jsonl.gz") == odd
-    first, second = lines(folder / "trl" / "data.jsonl.gz")
-    assert first == {
-        "prompt": [],
-        "chosen": [{"role": "assistant", "content": "no marker"}],
-        "rejected": [{"role": "assistant", "content": "none here"}],
-    }
-    assert second["rejected"] == [{"role": "assistant", "content": "c\n\nHuman: d\n\nAssistant: e"}]
+    (only,) = lines(folder / "trl" / "data.jsonl.gz")  # a trainer cannot take a row without a prompt
+    assert only["rejected"] == [{"role": "assistant", "content": "c\n\nHuman: d\n\nAssistant: e"}]
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["trl"] == {"rows_whose_responses_hold_further_turns": 1}
+    assert manifest["trl"] == {
+        "rows_whose_responses_hold_further_turns": 1, "rows_left_out_without_a_shared_prompt": 1,
+    }  # fmt: skip
 
 
 def test_text_before_the_first_marker_is_a_system_message_for_trl():
@@ -331,9 +328,10 @@ def test_load_from_disk_and_load_dataset_open_the_folder(workspace, tmp_path):
     folder = made(workspace)
     opened = datasets.load_from_disk(str(folder / "dataset"))
     assert {name: len(one) for name, one in opened.items()} == {"train": 8, "test": 4}
-    assert opened["train"].column_names == ["chosen", "rejected", "prompt", "subset", "pair_id"]
+    assert opened["train"].column_names == ["prompt", "chosen", "rejected", "subset", "pair_id"]
+    answers = [[{"role": "assistant", "content": text}] for _, text in workspace.pairs.pair(pairs[1]).sides()]
     assert opened["train"][0] == {
-        "chosen": rows[1]["rejected"], "rejected": rows[1]["chosen"], "prompt": [{"role": "user", "content": "Question 1?"}],
+        "prompt": [{"role": "user", "content": "Question 1?"}], "chosen": answers[1], "rejected": answers[0],
         "subset": "s1", "pair_id": pairs[1],
     }  # fmt: skip
     assert opened["train"]["pair_id"] == [pairs[n] for n in range(12) if n % 3]
@@ -367,7 +365,8 @@ def test_interleaved_subsets_and_splits_keep_the_order_of_rows(workspace):
             wanted = [one for one, row in zip(sides, rows, strict=True) if (row["subset"], row["split"]) == (subset, split)]
             assert lines(folder / "hh" / subset / f"{split}.jsonl.gz") == wanted
     opened = datasets.load_from_disk(str(folder / "dataset"))
-    assert opened["train"]["chosen"] == [row["chosen"] for row in rows if row["split"] == "train"]
+    chosen = [Pair.of_texts(row["chosen"], row["rejected"]).chosen.text for row in rows if row["split"] == "train"]
+    assert [one[0]["content"] for one in opened["train"]["chosen"]] == chosen
 
 
 def test_the_same_inputs_give_the_same_bytes(workspace, small, clock: Clock):

@@ -154,7 +154,7 @@ def test_two_people_never_hold_one_pair(desk):
         assert asked(first) != asked(second)
         first.press("1")
         assert asked(first) != asked(second)
-        second.page.reload()
+        second.reload()
         assert asked(first) != asked(second)
         second.press("0")
     with desk.stored() as workspace:
@@ -324,7 +324,7 @@ def test_somebody_without_a_name_gives_one_and_the_address_keeps_it(desk):
     ana.page.get_by_label("Your name").fill("ana")
     ana.page.get_by_role("button", name="Start").click()
     assert asked(ana) == "Question 0?"
-    ana.page.reload()
+    ana.reload()
     assert asked(ana) == "Question 0?"
     ana.press("0")
     with desk.stored() as workspace:
@@ -360,6 +360,8 @@ def named(person: Person) -> list[str]:
 
 def test_labels_and_reasons_are_hidden_until_the_answer_and_shown_after_it(screened, tmp_path, browser):
     folder = shutil.copytree(screened, tmp_path / "workspace")
+    with closing(Workspace(folder)) as workspace:
+        review.change_settings(workspace, "sample", Settings(control_share=0), "curator")
     with serving(folder) as server:
         desk = Desk(server, browser)
         ana = desk.person("ana")
@@ -446,7 +448,7 @@ def test_hostile_text_is_shown_as_it_is_and_loads_nothing(tmp_path, browser):
     people = (f'<img src="http://127.0.0.1:{leaks.port}/ana.png">', "**[ben](javascript:window.pwned=1)** :red[x]")
     rows = [
         {
-            "chosen": f"\n\nHuman: {text}\n\nAssistant: Yes.\n\nHuman: Again: {text}\n\nAssistant: " + f"{text} " * 6,
+            "chosen": f"\n\nHuman: {text}\n\nAssistant: Yes.\n\nHuman: Again: {text}\n\nAssistant: " + f"{text} " * 12,
             "rejected": f"\n\nHuman: {text}\n\nAssistant: Yes.\n\nHuman: Again: {text}\n\nAssistant: Said {text}",
             "subset": bad[number % 4],
         }
@@ -552,7 +554,7 @@ def test_a_killed_server_in_mid_review_loses_nothing(desk):
     before = asked(ana), sides(ana)
     desk.server.stop(signal.SIGKILL)
     desk.server.start()
-    ana.page.reload()
+    ana.reload()
     assert (asked(ana), sides(ana)) == before
     see(ana, "3 done, 9 left")
     assert ana.page.locator(".st-key-note-area input").last.input_value() == "begun"

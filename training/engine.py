@@ -7,12 +7,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 
 from training.run import OVER, Cancelled, Run, State
+
+
+_START_WITHIN = timedelta(minutes=30)
 
 
 def start(run: Run) -> None:
@@ -39,6 +42,8 @@ def watch(run: Run) -> State:
     """The state of a run, put right when its process is gone without having said how it ended."""
     _reap()
     state = run.state()
+    if state.status == "queued" and datetime.now(UTC) - state.queued_at > _START_WITHIN:
+        return _ended(run, state, "failed", "it was never started (whoever prepared it was stopped)")
     if state.status != "running" or _alive(state):
         return state
     state = run.state()  # it may have ended between the two looks
@@ -95,6 +100,11 @@ def main(job: Callable[[Run], None]) -> None:
         sys.exit(1)
     else:
         _ended(run, run.state(), "done", None)
+
+
+def fail(run: Run, error: str) -> State:
+    """Mark a finished run as failed after all, when what it wrote cannot be used; it can be resumed."""
+    return _ended(run, run.state(), "failed", error)
 
 
 def _running(run: Run, state: State, pid: int) -> None:

@@ -36,6 +36,8 @@ class FlagStore:
             for screening in screenings:
                 cursor.execute("INSERT INTO screenings VALUES (?, ?, ?, ?, ?, ?, ?, ?)", list(screening))
             if flags is not None:
+                if not flags.is_file():
+                    raise ValueError(f"no file {str(flags)!r} with the run's flags")
                 cursor.execute(
                     "INSERT INTO all_flags SELECT $run, pair_id, filter, side, score, reason FROM read_parquet($file)",
                     {"run": screenings[0].run_id, "file": str(flags)},

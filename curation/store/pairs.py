@@ -1,6 +1,6 @@
 """Store of datasets: prompts, responses and pairs by content, and every dataset's rows in order."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from curation.pairs import Pair, Response, Turn
 from curation.store.database import Database
 
+_AT_HAND = 2000  # pairs kept in memory
 _KEYS = {"prompts": "prompt_id", "responses": "response_id", "pairs": "pair_id"}
 STAGED = ("prompts", "responses", "pairs", "dataset_rows", "rejects")
 
@@ -59,6 +60,7 @@ class PairStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._read: dict[str, Pair] = {}
 
     def add(self, dataset: Dataset, staged: Path) -> None:
         """Take in the Parquet files of `staged`, named as STAGED says, in one transaction: all rows or none.
@@ -66,6 +68,8 @@ class PairStore:
         Each file holds the columns of its table in order; content that is already stored is left alone.
         """
         with self._db.transaction() as cursor:
+            if cursor.execute("SELECT 1 FROM datasets WHERE dataset = ?", [dataset.dataset]).fetchall():
+                raise ValueError(f"a dataset {dataset.dataset!r} was imported meanwhile: give this one another name")
             cursor.execute("INSERT INTO datasets VALUES (?, ?, ?, ?, ?, ?)", list(dataset))
             for table in STAGED:
                 file = staged / f"{table}.parquet"
@@ -107,26 +111,34 @@ class PairStore:
         return self._db.records(sql, [dataset, limit])
 
     def pair(self, pair_id: str) -> Pair:
-        """The pair of this id with its content. Raises ValueError when there is none."""
-        found = self._db.rows(
+        """The pair of this id, its content alone: where it stands, `positions` says. ValueError when there is none."""
+        self.read_ahead(pair_id, lambda: [])
+        found = self._read.get(pair_id)
+        if found is None:
+            raise ValueError(f"no pair {pair_id!r}: expected the 32 hex digits of a pair that was imported")
+        return found
+
+    def read_ahead(self, pair_id: str, others: Callable[[], list[str]]) -> None:
+        """Have a pair at hand, and when it must be read, these others too. Content never changes, so it can be kept."""
+        if pair_id in self._read:
+            return
+        if len(self._read) > _AT_HAND:
+            self._read = {}
+        self._read |= {pair.pair_id: pair for pair in self._pairs([pair_id, *others()])}
+
+    def _pairs(self, pair_ids: list[str]) -> list[Pair]:
+        rows = self._db.rows(
             """
-            SELECT q.turns, c.text, c.lead, j.text, j.lead,
-                   (SELECT list(r."row" ORDER BY r."row") FROM dataset_rows AS r WHERE r.pair_id = $1),
-                   (SELECT min(r.subset) FROM dataset_rows AS r WHERE r.pair_id = $1)
-            FROM pairs AS p
+            WITH wanted AS (SELECT * FROM pairs WHERE pair_id IN (SELECT unnest($1::VARCHAR[])))
+            SELECT p.pair_id, p.prompt_id, p.chosen_id, p.rejected_id, q.turns, c.text, c.lead, j.text, j.lead
+            FROM wanted AS p
             JOIN prompts AS q ON q.prompt_id = p.prompt_id
             JOIN responses AS c ON c.response_id = p.chosen_id
             JOIN responses AS j ON j.response_id = p.rejected_id
-            WHERE p.pair_id = $1
             """,
-            [pair_id],
+            [pair_ids],
         )
-        if not found:
-            raise ValueError(f"no pair {pair_id!r}: expected the 32 hex digits of a pair that was imported")
-        turns, chosen, chosen_lead, rejected, rejected_lead, rows, subset = found[0]
-        prompt = tuple(Turn(one["role"], one["content"], one["lead"]) for one in turns)
-        sides = Response(chosen, chosen_lead), Response(rejected, rejected_lead)
-        return Pair(prompt, *sides, rows=tuple(rows or ()), subset=subset or "")
+        return [_pair(*row) for row in rows]
 
     def positions(self, dataset: str, pair_id: str) -> list[tuple[int, str, str, str, int]]:
         """Where a pair stands in a dataset: row, subset, split, file, line."""
@@ -206,3 +218,11 @@ def _narrowing(dataset: str, narrowed: dict[str, str | None]) -> dict[str, Any]:
     if unknown:
         raise TypeError(f"cannot narrow by {unknown}")
     return {"dataset": dataset, "text": text, **chosen}
+
+
+def _pair(
+    pair_id: str, prompt_id: str, chosen_id: str, rejected_id: str,
+    turns: list[dict[str, str]], chosen: str, chosen_lead: str, rejected: str, rejected_lead: str,
+) -> Pair:  # fmt: skip
+    prompt = tuple(Turn(one["role"], one["content"], one["lead"]) for one in turns)
+    return Pair.known(prompt, Response(chosen, chosen_lead), Response(rejected, rejected_lead), pair_id, prompt_id, chosen_id, rejected_id)

@@ -71,19 +71,24 @@ class VerdictStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._settings: dict[str, str | None] = {}
+        self._drafted: set[tuple[str, str]] | None = None  # who has typed something for which pair
         self.gold_generation = 0  # rises with every new gold pair, so that queues know they are out of date
 
     # ---- settings
 
     def settings(self, dataset: str) -> str | None:
         """The review settings that hold, as JSON; None when they were never changed."""
-        sql = "SELECT settings FROM review_settings WHERE dataset = $1 ORDER BY set_at DESC, rowid DESC LIMIT 1"
-        found = self._db.rows(sql, [dataset])
-        return found[0][0] if found else None
+        if dataset not in self._settings:  # asked for with every pair that is handed out
+            sql = "SELECT settings FROM review_settings WHERE dataset = $1 ORDER BY set_at DESC, rowid DESC LIMIT 1"
+            found = self._db.rows(sql, [dataset])
+            self._settings[dataset] = found[0][0] if found else None
+        return self._settings[dataset]
 
     def set_settings(self, dataset: str, settings: str, person: str, at: datetime) -> None:
         """Record new review settings."""
         self._db.append("review_settings", dataset, settings, person, at)
+        self._settings.pop(dataset, None)
 
     # ---- claims
 
@@ -203,17 +208,23 @@ class VerdictStore:
     def save_draft(self, claim_id: str, note: str, tags: list[str], at: datetime) -> None:
         """Keep what a person has typed so far."""
         self._db.append("drafts", claim_id, note, tags, at)
+        self._drafted = None
 
     def draft(self, person: str, pair_id: str) -> tuple[str, list[str]]:
         """The latest note and tags this person typed for this pair, whichever claim it was under."""
-        found = self._db.rows(
+        if self._drafted is None:  # most pairs have no draft: one query tells which do
+            sql = "SELECT DISTINCT c.person, c.pair_id FROM drafts AS d JOIN claims AS c USING (claim_id)"
+            self._drafted = set(self._db.rows(sql))
+        if (person, pair_id) not in self._drafted:
+            return "", []
+        ((note, tags),) = self._db.rows(
             """
             SELECT d.note, d.tags FROM drafts AS d JOIN claims AS c USING (claim_id)
             WHERE c.person = $1 AND c.pair_id = $2 ORDER BY d.saved_at DESC, d.rowid DESC LIMIT 1
             """,
             [person, pair_id],
         )
-        return (found[0][0], list(found[0][1])) if found else ("", [])
+        return note, list(tags)
 
     # ---- gold pairs
 
