@@ -35,15 +35,15 @@ class Queue:
 
     def __init__(self, order: Sequence[Entry], gold: Sequence[str], *, overlap: int, gold_share: float) -> None:
         self.order, self.gold, self.overlap, self.gold_share = order, gold, overlap, gold_share
-        self.members = {entry.pair_id for entry in order}
+        self.members = {entry.pair_id: place for place, entry in enumerate(order)}
         self._complete = 0
         self._mine: Counter[str] = Counter()  # a person's answers on pairs that are not complete yet
         self.reached: dict[str, int] = {}  # everything before this place is over for the person
 
-    def ahead(self, person: str, many: int) -> list[str]:
-        """The pairs that come next for a person, more or less: what is worth reading before it is asked for."""
-        place = self.reached.get(person, 0)
-        return [entry.pair_id for entry in self.order[place : place + many]]
+    def after(self, pair_id: str, many: int) -> list[str]:
+        """The pairs that follow one in the queue: what will be asked for soon."""
+        place = self.members.get(pair_id)
+        return [] if place is None else [entry.pair_id for entry in self.order[place + 1 : place + 1 + many]]
 
     def left(self, person: str) -> int:
         """How many pairs still want an answer from this person (those held by others included)."""

@@ -178,7 +178,7 @@ def releases(dataset: str) -> None:
         st.info("Nothing is released yet. Below you see what a release would hold, before anything is written.")
     for one in reversed(made):
         with st.expander(f"{ui.plain(one.name)} · {one.released_at:%Y-%m-%d}", icon=":material/inventory_2:"):
-            st.code(one.folder, language=None)
+            st.code(str(opened.folder / one.folder), language=None)
             show_counts(json.loads(one.manifest)["counts"])
     st.subheader("A new release", anchor=False)
     policy = policy_form(dataset)

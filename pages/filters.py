@@ -104,10 +104,9 @@ tab = st.segmented_control(
     "Show", ["What they found", "What they are"], default="What they found" if current else "What they are", required=True,
     key="filters-tab", label_visibility="collapsed",
 )  # fmt: skip
-if tab == "What they are":
-    run_form()
-elif current:
-    found()
-else:
+if not current:
     st.info("This dataset is not screened yet.", icon=":material/filter_alt:")
+if tab == "What they are" or not current:
     run_form()
+else:
+    found()

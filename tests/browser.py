@@ -161,8 +161,9 @@ class Person:
         return str(self.page.evaluate(_CLAIM))
 
     def card(self) -> str:
-        """The two responses as they are shown, with the card's claim settled: keys and text belong together."""
+        """The two responses as they are shown, once the card stands."""
         self.page.locator('[class*="st-key-A-"]').wait_for()
+        self.rest()
         return str(self.page.locator(".er .sides").inner_text())
 
     def press(self, key: str) -> None:

@@ -117,9 +117,9 @@ class Database:
             by_table.setdefault(one.table, []).append(one)
         with self._connection.cursor() as cursor, _begun(cursor):
             for table, rows in by_table.items():
-                marks = f"({', '.join('?' * len(rows[0].values))})"
-                sql = f"INSERT INTO {table} VALUES {', '.join([marks] * len(rows))}"  # table: a name from our own code
-                cursor.execute(sql, [value for row in rows for value in row.values])
+                columns = [list(column) for column in zip(*(row.values for row in rows), strict=True)]
+                marks = ", ".join(["unnest(?)"] * len(columns))  # a list a column: half the time of a VALUES row each
+                cursor.execute(f"INSERT INTO {table} SELECT {marks}", columns)  # table: a name from our own code
         for one in batch:
             one.written = True
 

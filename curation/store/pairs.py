@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 from curation.pairs import Pair, Response, Turn
@@ -61,6 +62,7 @@ class PairStore:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._read: dict[str, Pair] = {}
+        self._reading = Lock()
 
     def add(self, dataset: Dataset, staged: Path) -> None:
         """Take in the Parquet files of `staged`, named as STAGED says, in one transaction: all rows or none.
@@ -112,7 +114,7 @@ class PairStore:
 
     def pair(self, pair_id: str) -> Pair:
         """The pair of this id, its content alone: where it stands, `positions` says. ValueError when there is none."""
-        self.read_ahead(pair_id, lambda: [])
+        self.read_ahead(pair_id, list)
         found = self._read.get(pair_id)
         if found is None:
             raise ValueError(f"no pair {pair_id!r}: expected the 32 hex digits of a pair that was imported")
@@ -122,23 +124,30 @@ class PairStore:
         """Have a pair at hand, and when it must be read, these others too. Content never changes, so it can be kept."""
         if pair_id in self._read:
             return
-        if len(self._read) > _AT_HAND:
-            self._read = {}
-        self._read |= {pair.pair_id: pair for pair in self._pairs([pair_id, *others()])}
+        with self._reading:  # people who work side by side want the same pairs: one of them reads for all
+            if pair_id in self._read:
+                return
+            known = self._read if len(self._read) < _AT_HAND else {}
+            wanted = dict.fromkeys([pair_id, *(one for one in others() if one not in known)])
+            self._read = known | {pair.pair_id: pair for pair in self._pairs(list(wanted))}
 
     def _pairs(self, pair_ids: list[str]) -> list[Pair]:
-        rows = self._db.rows(
-            """
-            WITH wanted AS (SELECT * FROM pairs WHERE pair_id IN (SELECT unnest($1::VARCHAR[])))
-            SELECT p.pair_id, p.prompt_id, p.chosen_id, p.rejected_id, q.turns, c.text, c.lead, j.text, j.lead
-            FROM wanted AS p
-            JOIN prompts AS q ON q.prompt_id = p.prompt_id
-            JOIN responses AS c ON c.response_id = p.chosen_id
-            JOIN responses AS j ON j.response_id = p.rejected_id
-            """,
-            [pair_ids],
-        )
-        return [_pair(*row) for row in rows]
+        """These pairs, found by their keys: joins would look at every row."""
+        places = self._by_key("SELECT * FROM pairs WHERE pair_id IN", pair_ids)
+        prompts = self._by_key("SELECT * FROM prompts WHERE prompt_id IN", [one[0] for one in places.values()])
+        wanted = [response_id for _, *sides in places.values() for response_id in sides]
+        responses = self._by_key("SELECT response_id, text, lead FROM responses WHERE response_id IN", wanted)
+        pairs = []
+        for pair_id, (prompt_id, chosen_id, rejected_id) in places.items():
+            prompt = tuple(Turn(one["role"], one["content"], one["lead"]) for one in prompts[prompt_id][0])
+            sides = Response(*responses[chosen_id]), Response(*responses[rejected_id])
+            pairs.append(Pair.known(prompt, *sides, pair_id, prompt_id, chosen_id, rejected_id))
+        return pairs
+
+    def _by_key(self, select: str, keys: list[str]) -> dict[str, tuple[Any, ...]]:
+        keys = list(dict.fromkeys(keys))
+        rows = self._db.rows(f"{select} ({', '.join('?' * len(keys))})", keys) if keys else []
+        return {row[0]: row[1:] for row in rows}
 
     def positions(self, dataset: str, pair_id: str) -> list[tuple[int, str, str, str, int]]:
         """Where a pair stands in a dataset: row, subset, split, file, line."""
@@ -219,10 +228,3 @@ def _narrowing(dataset: str, narrowed: dict[str, str | None]) -> dict[str, Any]:
         raise TypeError(f"cannot narrow by {unknown}")
     return {"dataset": dataset, "text": text, **chosen}
 
-
-def _pair(
-    pair_id: str, prompt_id: str, chosen_id: str, rejected_id: str,
-    turns: list[dict[str, str]], chosen: str, chosen_lead: str, rejected: str, rejected_lead: str,
-) -> Pair:  # fmt: skip
-    prompt = tuple(Turn(one["role"], one["content"], one["lead"]) for one in turns)
-    return Pair.known(prompt, Response(chosen, chosen_lead), Response(rejected, rejected_lead), pair_id, prompt_id, chosen_id, rejected_id)
