@@ -55,7 +55,7 @@ _STYLE = """<style>
   background: light-dark(#fbfaf8, #181b1f); border-top: 1px solid light-dark(#ddd8cf, #373d44)}
 .st-key-choices button, .st-key-actions button {min-height: 2.6rem}
 .st-key-note-area:not(:focus-within, :has(input:not(:placeholder-shown), [aria-pressed="true"], [aria-checked="true"])) {
-  position: absolute; height: 1px; overflow: hidden; opacity: 0}
+  position: absolute; width: 1px; height: 1px; overflow: hidden; opacity: 0}
 @media (max-width: 700px) {
   .er .sides {grid-template-columns: 1fr}
   .er .turn.assistant {margin-left: .4rem}

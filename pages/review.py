@@ -39,7 +39,11 @@ def press(claim_id: str, choice: str) -> None:
     """A decision, under the claim its button was drawn for."""
     note, tags = state.get(f"note-{claim_id}") or "", tuple(state.get(f"tags-{claim_id}") or ())
     claim = opened.board.claim(claim_id)
-    outcome = review.decide(opened, claim_id, person, choice, note=note, tags=tags)
+    try:
+        outcome = review.decide(opened, claim_id, person, choice, note=note, tags=tags)
+    except OSError as error:
+        state["told"] = f"{ui.plain(str(error))}. Press again when there is room."
+        return
     if outcome is Outcome.OVER:
         state["told"] = "That pair was already answered, or its time ran out and someone else has it: nothing was recorded."
         return
@@ -77,7 +81,12 @@ def keep_draft(claim_id: str) -> None:
 def desk(view: View) -> None:
     """The card and its keys; a press draws only this again."""
     settings = review.settings_of(opened, dataset)
-    card = review.next_card(opened, person, dataset, view, settings=settings, again=state.get("again", False))
+    try:
+        card = review.next_card(opened, person, dataset, view, settings=settings, again=state.get("again", False))
+    except OSError as error:
+        st.error(f"{ui.plain(str(error))}. Your answers so far are safe.", icon=":material/save:")
+        st.button("Try again", key="try-again")
+        return
     status = review.status(opened, person, dataset, view, settings=settings)
     pace = f", {ui.duration(status.pace)} a pair" if status.pace is not None else ""
     st.markdown(f"**{status.done:,} done, {status.left:,} left{pace}**", width="content")

@@ -26,7 +26,7 @@ FLAGS = (
 _WATCH = """
     window.painted = [];
     const look = () => {
-        const button = document.querySelector('[class*="st-key-A-"]'), sides = document.querySelector(".er .sides");
+        const button = document.querySelector('[class*="st-key-A-"]:not([data-retained="true"])'), sides = document.querySelector(".er .sides");
         if (button && sides) {
             const claim = [...button.classList].find((one) => one.startsWith("st-key-A-")).slice("st-key-A-".length);
             const seen = {claim, text: sides.textContent, at: performance.now()}, last = window.painted.at(-1);
@@ -162,7 +162,7 @@ class Person:
 
     def card(self) -> str:
         """The two responses as they are shown, once the card stands."""
-        self.page.locator('[class*="st-key-A-"]').wait_for()
+        self.page.locator('[class*="st-key-A-"]:not([data-retained="true"])').wait_for()
         self.rest()
         return str(self.page.locator(".er .sides").inner_text())
 
@@ -175,7 +175,7 @@ class Person:
     def moved_from(self, claim: str) -> None:
         """Wait until the card of this claim is gone and what comes next stands."""
         self.page.wait_for_function(f"claim => ({_CLAIM}) !== claim", arg=claim)
-        self.page.locator('[class*="st-key-A-"], [class*="st-key-undo-empty"]').first.wait_for()
+        self.page.locator('[class*="st-key-A-"]:not([data-retained="true"]), .st-key-undo-empty').first.wait_for()
         self.rest()
 
     def text(self) -> str:
@@ -188,6 +188,6 @@ class Person:
 
 
 _CLAIM = """
-    [...(document.querySelector('[class*="st-key-A-"]') || {classList: []}).classList]
+    [...(document.querySelector('[class*="st-key-A-"]:not([data-retained="true"])') || {classList: []}).classList]
         .filter((one) => one.startsWith("st-key-A-")).map((one) => one.slice("st-key-A-".length))[0] || ""
 """

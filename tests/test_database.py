@@ -12,7 +12,8 @@ import pytest
 from curation.store import database as module
 from curation.store.database import Busy, Database, NotAWorkspace, restore
 from curation.store.schema import MIGRATIONS
-from tests.conftest import ROOT, until
+from curation.workspace import Workspace
+from tests.conftest import ROOT, import_rows, numbered, until
 
 COLUMNS = "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal ORDER BY ALL"
 
@@ -355,3 +356,41 @@ def test_a_database_that_is_open_is_not_replaced(two):
     assert undone(opened) == ["present", "still here"]
     opened.close()
     assert held_by(present) == ["present", "still here"]
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from curation import review
+from curation.store.database import NotSaved
+from curation.workspace import Workspace
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+everything = review.View(pool="all")
+workspace = Workspace(Path(sys.argv[1]))
+said, refused = [], 0
+for number in range(60):
+    if number == 20:  # from here on no file may grow: what a full disk answers
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    if number == 40:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    try:
+        card = review.next_card(workspace, "ana", "small", everything)
+        review.decide(workspace, card.claim.claim_id, "ana", "A")
+        said.append(card.pair.pair_id)
+    except NotSaved as error:
+        assert "nothing was saved" in str(error)
+        refused += 1
+print(refused, *said)
+"""
+
+
+def test_a_full_disk_refuses_answers_with_a_sentence_and_loses_none(workspace, tmp_path):
+    import_rows(workspace, numbered(100))
+    workspace.close()
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(workspace.folder)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    refused, *said = done.stdout.split()
+    assert (int(refused), len(set(said))) == (20, 40)
+    assert {one.pair_id for one in Workspace(workspace.folder).verdicts.standing()} == set(said)

@@ -21,6 +21,10 @@ class Busy(Exception):
     """Another process holds the database."""
 
 
+class NotSaved(OSError):
+    """The disk is full or failed: nothing of the transaction was recorded, and it can be tried again."""
+
+
 class NotAWorkspace(ValueError):
     """The file is no database of ours, is damaged, or was written by a newer version."""
 
@@ -196,9 +200,11 @@ def _begun(cursor: Cursor) -> Iterator[None]:
     try:
         yield
         cursor.execute("COMMIT")
-    except BaseException:
+    except BaseException as error:
         with suppress(duckdb.Error):  # a commit that failed has already rolled back
             cursor.execute("ROLLBACK")
+        if isinstance(error, (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)):
+            raise NotSaved(f"nothing was saved: {_first_line(error)}") from error
         raise
 
 
