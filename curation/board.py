@@ -142,9 +142,7 @@ class Board:
             self._record(claim)
         return claim
 
-    def reopen(
-        self, person: str, dataset: str, pair_id: str, *, least: timedelta, earlier: Decision | None = None
-    ) -> Claim:
+    def reopen(self, person: str, dataset: str, pair_id: str, *, least: timedelta, earlier: Decision | None = None) -> Claim:
         """A claim on a pair the person wants to look at again; what they held before goes back to the queue.
 
         It is of the same kind, with the sides as they stood, as the decision they made before (`earlier`, or theirs

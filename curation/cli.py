@@ -218,7 +218,7 @@ def release(
         made = releasing.release(opened, dataset, name, rules, out=out, progress=tell)
     manifest = json.loads(made.manifest)
     _say(
-        f"{made.name}: {releasing.in_words(manifest)}, in {made.folder}",
+        f"{made.name}: {releasing.in_words(manifest)}, in {workspace / made.folder}",
         {**made._asdict(), "manifest": manifest},
         as_json,
     )
@@ -229,7 +229,12 @@ def releases(workspace: Folder = _HERE, as_json: AsJson = False) -> None:
     """List releases."""
     with _opened(workspace) as opened:
         rows = [
-            {"name": one.name, "dataset": one.dataset, "folder": one.folder, "released_at": one.released_at.isoformat()}
+            {
+                "name": one.name,
+                "dataset": one.dataset,
+                "folder": str(workspace / one.folder),
+                "released_at": one.released_at.isoformat(),
+            }
             for one in opened.releases.all()
         ]
     _say_rows(rows, ("name", "dataset", "released_at", "folder"), as_json, none="no releases yet")

@@ -50,7 +50,7 @@ def screen(run: Run) -> None:
     pairs = run.input / PAIRS
     total = interchange.count(pairs)
     alone, whole = [one for one in filters if one.alone], [one for one in filters if not one.alone]
-    steps = total * (bool(alone) + len(whole))
+    passes = bool(alone) + len(whole)
     done, parts = 0, []
     if alone:
         batches = interchange.batches(pairs)
@@ -61,18 +61,18 @@ def screen(run: Run) -> None:
             part = run.checkpoints / f"alone-{number:05}.parquet"
             parts.append(part)
             if not part.exists():
-                _write(part, _flags_of(run, alone, chunk, done, steps))
+                _write(part, _flags_of(run, alone, chunk, done, total, passes))
             done += sum(map(len, chunk))
     for one in whole:
         part = run.checkpoints / f"whole-{one.name}.parquet"
         parts.append(part)
         if not part.exists():
-            _write(part, one.flags(_told(run, one, pairs, done, steps)))
+            _write(part, one.flags(_told(run, one, pairs, done, total, passes)))
         done += total
     flagged = _join(parts, run.output / FLAGS)
     counts = {one.name: {"version": one.version, "screened": total, "flagged": flagged[one.name]} for one in filters}
     write_json(run.output / SUMMARY, counts)
-    run.tell(steps, steps, "pairs", f"{sum(flagged.values()):,} findings")
+    run.tell(total, total, "pairs", f"{sum(flagged.values()):,} findings")
 
 
 def summary(run: Run) -> dict[str, dict[str, int]]:
@@ -81,19 +81,21 @@ def summary(run: Run) -> dict[str, dict[str, int]]:
     return loaded
 
 
-def _flags_of(run: Run, filters: list[Filter], chunk: Iterable[list[Pair]], done: int, steps: int) -> Iterator[Flag]:
+def _flags_of(
+    run: Run, filters: list[Filter], chunk: Iterable[list[Pair]], done: int, total: int, passes: int
+) -> Iterator[Flag]:
     for batch in chunk:
         for one in filters:
             yield from one.flags(batch)
         done += len(batch)
-        run.tell(done, steps, "pairs", ", ".join(one.name for one in filters))
+        run.tell(done // passes, total, "pairs", ", ".join(one.name for one in filters))
 
 
-def _told(run: Run, one: Filter, pairs: Path, done: int, steps: int) -> Iterator[Pair]:
+def _told(run: Run, one: Filter, pairs: Path, done: int, total: int, passes: int) -> Iterator[Pair]:
     for batch in interchange.batches(pairs):
         yield from batch
         done += len(batch)
-        run.tell(done, steps, "pairs", one.name)
+        run.tell(done // passes, total, "pairs", one.name)
 
 
 def _write(path: Path, flags: Iterable[Flag]) -> None:

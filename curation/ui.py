@@ -78,7 +78,12 @@ _NOTE_KEY = """
 if (!window.elephantNote) {
     let writing = false;
     const note = () => document.querySelector(".st-key-note-area input");
-    const write = () => { const input = note(); if (input) { writing = true; input.focus(); } return Boolean(input); };
+    const write = () => {  // the field may be drawn a moment later than the card: until then no key decides
+        if (!document.querySelector(".st-key-note-area")) return false;
+        writing = true;
+        if (note()) note().focus();
+        return true;
+    };
     addEventListener("keydown", (event) => {
         const typing = event.target.closest && event.target.closest("input, textarea, [contenteditable=true]");
         if (typing) {

@@ -26,7 +26,8 @@ FLAGS = (
 _WATCH = """
     window.painted = [];
     const look = () => {
-        const button = document.querySelector('[class*="st-key-A-"]:not([data-retained="true"])'), sides = document.querySelector(".er .sides");
+        const button = document.querySelector('[class*="st-key-A-"]:not([data-retained="true"])');
+        const sides = document.querySelector(".er .sides");
         if (button && sides) {
             const claim = [...button.classList].find((one) => one.startsWith("st-key-A-")).slice("st-key-A-".length);
             const seen = {claim, text: sides.textContent, at: performance.now()}, last = window.painted.at(-1);
@@ -161,7 +162,8 @@ class Person:
         return str(self.page.evaluate(_CLAIM))
 
     def card(self) -> str:
-        """The two responses as they are shown, once the card stands."""
+        """The two responses as they are shown, once the card stands whole: its fields are loaded later than its text."""
+        self.page.locator(".st-key-note-area input").first.wait_for(state="attached")
         self.page.locator('[class*="st-key-A-"]:not([data-retained="true"])').wait_for()
         self.rest()
         return str(self.page.locator(".er .sides").inner_text())

@@ -501,9 +501,8 @@ def test_hostile_text_is_shown_as_it_is_and_loads_nothing(tmp_path, browser):
 
         cleo.open("adjudicate")
         cleo.page.get_by_text("Show names").click()
-        see(cleo, people[0])
-        told = cleo.text()
-        assert all(words in told for words in (*people, bad[2]))
+        for words in (*people, bad[2]):
+            see(cleo, words)
 
         assert cleo.page.evaluate("window.pwned") is None
         assert cleo.page.locator(f'[src*="{leaks.port}"], [href*="{leaks.port}"], [href^="javascript"]').count() == 0

@@ -147,7 +147,10 @@ def restore(backup: Path, path: Path, *, force: bool) -> Path | None:
     incoming = path.with_name(path.name + ".incoming")
     shutil.copyfile(backup, incoming)
     try:
-        Database(incoming).close()  # opens, migrates and writes it back: a damaged or foreign file stops here
+        try:
+            Database(incoming).close()  # opens, migrates and writes it back: a damaged or foreign file stops here
+        except NotAWorkspace as error:
+            raise NotAWorkspace(str(error).replace(str(incoming), str(backup))) from None
         if not path.exists():
             os.replace(incoming, path)
             return None

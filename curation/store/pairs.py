@@ -227,4 +227,3 @@ def _narrowing(dataset: str, narrowed: dict[str, str | None]) -> dict[str, Any]:
     if unknown:
         raise TypeError(f"cannot narrow by {unknown}")
     return {"dataset": dataset, "text": text, **chosen}
-
