@@ -9,6 +9,7 @@ import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from statistics import median
 from typing import Literal, NamedTuple
 
@@ -30,6 +31,14 @@ class Entry(NamedTuple):
     kind: str
 
 
+class _Passed:
+    """How far a person has come in a queue: everything before `reached` is over for them, save the places `held`."""
+
+    def __init__(self) -> None:
+        self.reached = 0
+        self.held: dict[int, None] = {}  # in order; others held them when this person came by
+
+
 class Queue:
     """Pairs in the order they are handed out, each to `overlap` distinct people. Made by a Board."""
 
@@ -38,7 +47,7 @@ class Queue:
         self.members = {entry.pair_id: place for place, entry in enumerate(order)}
         self._complete = 0
         self._mine: Counter[str] = Counter()  # a person's answers on pairs that are not complete yet
-        self.reached: dict[str, int] = {}  # everything before this place is over for the person
+        self.passed: dict[str, _Passed] = {}  # how far each person has come
 
     def after(self, pair_id: str, many: int) -> list[str]:
         """The pairs that follow one in the queue: what will be asked for soon."""
@@ -229,7 +238,7 @@ class Board:
             before = {one.person: one for one in self._store.of_pair(last.pair_id)}
             self._answer(last.pair_id, before)
             for queue in self._queues.values():
-                queue.reached.clear()
+                queue.passed.clear()
         return self.reopen(person, dataset, last.pair_id, least=least, earlier=last)
 
     def answer(self, person: str, pair_id: str) -> Decision | None:
@@ -246,24 +255,25 @@ class Board:
     # ---- inside, under the lock
 
     def _find(self, person: str, queue: Queue, *, again: bool) -> Entry | None:
+        """The first pair that wants an answer from this person and that nobody else holds.
+
+        What is over for the person is passed for good, and what others hold is remembered, so that no call looks at
+        the same place many times.
+        """
         skipped = set() if again else self._skipped[person]
         moment = self._clock()
-        place, passing = queue.reached.get(person, 0), True
-        if again:
-            place, passing = 0, False
-        for index in range(place, len(queue.order)):
-            entry = queue.order[index]
+        passed = _Passed() if again else queue.passed.setdefault(person, _Passed())
+        for place in chain(list(passed.held), range(passed.reached, len(queue.order))):
+            entry = queue.order[place]
+            passed.reached = max(passed.reached, place)
             answers = self._answered.get(entry.pair_id, {})
-            over = person in answers or len(answers) >= queue.overlap or entry.pair_id in skipped
-            if not over:
-                if passing:
-                    queue.reached[person] = index
-                    passing = False
-                others = self._others(entry.pair_id, person, moment)
-                if len(answers) + others < queue.overlap:
-                    return entry
-        if passing:
-            queue.reached[person] = len(queue.order)
+            if person in answers or len(answers) >= queue.overlap or entry.pair_id in skipped:
+                passed.held.pop(place, None)
+            elif len(answers) + self._others(entry.pair_id, person, moment) < queue.overlap:
+                return entry
+            else:
+                passed.held[place] = None
+        passed.reached = len(queue.order)
         return None
 
     def _others(self, pair_id: str, person: str, moment: datetime) -> int:

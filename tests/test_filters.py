@@ -319,7 +319,7 @@ def test_vague_leaves_a_short_answer_that_fits_alone(asked, text):
 def test_vague_flags_two_stubs_once_even_where_one_alone_would_be_excused():
     flags = found("vague", pair_of("What do you mean?", "Sorry, I don't understand.", "asdf"))
     assert [(flag.side, flag.reason) for flag in flags] == [
-        ("both", "both responses say nothing in particular: 'What do you mean?' and \"Sorry, I don't understand.\"")
+        ("both", "both responses say nothing in particular: \"Sorry, I don't understand.\" and 'What do you mean?'")
     ]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 
+from curation.store.appending import Appends, Row
 from curation.store.schema import MIGRATIONS
 
 Cursor = duckdb.DuckDBPyConnection
@@ -37,8 +38,7 @@ class Database:
         self.path = path
         self._connection = _connect(path, memory_limit)
         self._lock = threading.Lock()
-        self._waiting: list[_Append] = []
-        self._mailbox = threading.Lock()
+        self._appends = Appends(self._lock, self._insert)
         try:
             _migrate(self._connection, path)
         except BaseException:
@@ -76,22 +76,9 @@ class Database:
     def append(self, table: str, *values: Any) -> None:
         """Add one row and return when it is on disk.
 
-        Rows that other threads add meanwhile share the commit: whoever gets the lock first writes for all who wait.
+        Rows that other threads add meanwhile share the commit.
         """
-        mine = _Append(table, values)
-        with self._mailbox:
-            self._waiting.append(mine)
-        with self._lock:
-            if not mine.written:
-                with self._mailbox:
-                    batch, self._waiting = self._waiting, []
-                try:
-                    self._write(batch)
-                finally:  # interrupted: the others' rows go back, so that those who wait write them themselves
-                    with self._mailbox:
-                        self._waiting[:0] = [one for one in batch if not one.written and one is not mine]
-        if mine.error is not None:
-            raise mine.error
+        self._appends.add(Row(table, values))
 
     def backup(self, target: Path) -> None:
         """A copy of the database as it is now, which appears whole or not at all."""
@@ -102,21 +89,8 @@ class Database:
             self._connection.execute("CHECKPOINT")
             _copy_whole(self.path, target)
 
-    def _write(self, batch: "list[_Append]") -> None:
-        try:
-            self._insert(batch)
-        except Exception:
-            if len(batch) == 1:
-                raise
-            for one in batch:  # one of them is at fault: let it alone carry the error
-                try:
-                    self._insert([one])
-                except Exception as error:  # noqa: BLE001  handed to the thread that asked
-                    one.error = error
-                    one.written = True
-
-    def _insert(self, batch: "list[_Append]") -> None:
-        by_table: dict[str, list[_Append]] = {}
+    def _insert(self, batch: list[Row]) -> None:
+        by_table: dict[str, list[Row]] = {}
         for one in batch:
             by_table.setdefault(one.table, []).append(one)
         with self._connection.cursor() as cursor, _begun(cursor):
@@ -124,15 +98,6 @@ class Database:
                 columns = [list(column) for column in zip(*(row.values for row in rows), strict=True)]
                 marks = ", ".join(["unnest(?)"] * len(columns))  # a list a column: half the time of a VALUES row each
                 cursor.execute(f"INSERT INTO {table} SELECT {marks}", columns)  # table: a name from our own code
-        for one in batch:
-            one.written = True
-
-
-class _Append:
-    def __init__(self, table: str, values: tuple[Any, ...]) -> None:
-        self.table, self.values = table, values
-        self.written = False
-        self.error: Exception | None = None
 
 
 def restore(backup: Path, path: Path, *, force: bool) -> Path | None:
