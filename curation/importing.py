@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -19,9 +19,8 @@ from curation.store.pairs import Dataset
 from curation.workspace import Workspace
 
 _TEXT = pa.string()
-_TURN = pa.struct([("role", _TEXT), ("content", _TEXT), ("lead", _TEXT)])
 _SCHEMAS = {
-    "prompts": pa.schema([("prompt_id", _TEXT), ("turns", pa.list_(_TURN))]),
+    "prompts": pa.schema([("prompt_id", _TEXT), ("turns", _TEXT)]),
     "responses": pa.schema([("response_id", _TEXT), ("prompt_id", _TEXT), ("text", _TEXT), ("lead", _TEXT)]),
     "pairs": pa.schema([("pair_id", _TEXT), ("prompt_id", _TEXT), ("chosen_id", _TEXT), ("rejected_id", _TEXT)]),
     "dataset_rows": pa.schema(
@@ -139,7 +138,7 @@ class _Staging:
 
     def _content(self, pair: Pair) -> None:
         if self._first_time(pair.prompt_id):
-            self._tables["prompts"].add((pair.prompt_id, pair.prompt))
+            self._tables["prompts"].add((pair.prompt_id, pair.packed_prompt))
         for response_id, response in ((pair.chosen_id, pair.chosen), (pair.rejected_id, pair.rejected)):
             if self._first_time(response_id):
                 self._tables["responses"].add((response_id, pair.prompt_id, response.text, response.lead))
@@ -173,7 +172,7 @@ class _Table:
 
     def _flush(self) -> None:
         columns = zip(*self._rows, strict=True)
-        arrays = [_array(values, kind) for values, kind in zip(columns, self._schema, strict=True)]
+        arrays = [pa.array(values, kind.type) for values, kind in zip(columns, self._schema, strict=True)]
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._path, self._schema, compression="lz4")
         self._written()
@@ -184,18 +183,6 @@ class _Table:
         """Wait for the batch before this one, and raise what went wrong with it."""
         if self._writing is not None:
             self._writing.result()
-
-
-def _array(values: Sequence[Any], field: "pa.Field[Any]") -> "pa.Array[Any]":
-    if field.name != "turns":
-        return pa.array(values, field.type)
-    offsets, turns = [0], []
-    for prompt in values:  # column by column: one dictionary a turn would be most of an import's time
-        turns.extend(prompt)
-        offsets.append(len(turns))
-    columns = list(zip(*turns, strict=True)) if turns else [(), (), ()]
-    parts = [pa.array(column, _TEXT) for column in columns]
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.StructArray.from_arrays(parts, fields=list(_TURN)))
 
 
 def _storable(text: str) -> str:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from curation.pairs import Pair, Response, Turn
+from curation.pairs import Pair, Response, unpacked
 
 # What a file of pairs holds, as SQL selects it: see store/pairs.py
 COLUMNS = (
-    "pair_id", "prompt_id", "chosen_id", "rejected_id", "rows", "subset", "roles", "contents", "leads",
+    "pair_id", "prompt_id", "chosen_id", "rejected_id", "rows", "subset", "turns",
     "chosen_text", "chosen_lead", "rejected_text", "rejected_lead",
 )  # fmt: skip
 
@@ -29,10 +29,9 @@ def batches(path: Path, *, size: int = 2000) -> Iterator[list[Pair]]:
 
 def _pair(
     pair_id: str, prompt_id: str, chosen_id: str, rejected_id: str, rows: list[int], subset: str,
-    roles: list[str], contents: list[str], leads: list[str],
-    chosen_text: str, chosen_lead: str, rejected_text: str, rejected_lead: str,
+    turns: str, chosen_text: str, chosen_lead: str, rejected_text: str, rejected_lead: str,
 ) -> Pair:  # fmt: skip
-    prompt = tuple(map(Turn, roles, contents, leads))
+    prompt = unpacked(turns)
     chosen, rejected = Response(chosen_text, chosen_lead), Response(rejected_text, rejected_lead)
     ids = (pair_id, prompt_id, chosen_id, rejected_id)
     return Pair.known(prompt, chosen, rejected, *ids, rows=tuple(rows), subset=subset)

@@ -3,18 +3,19 @@
 `render(parse(text)) == text` for every text: a turn keeps the exact marker it was written with.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
-from itertools import chain
 from typing import Literal, NamedTuple
 
 Side = Literal["chosen", "rejected", "both", "pair"]
 
-_MARKER = re.compile(r"\n\n(Human|Assistant): ?|\A\n\n(System): ?")
-_ROLES = {"Human": "user", "Assistant": "assistant", "System": "system"}
+_MARKER = re.compile(r"(\n\n(?:Human|Assistant): ?|\A\n\nSystem: ?)")
+_SPEAKERS = {"Human": "user", "Assistant": "assistant", "System": "system"}
+_ROLES = {f"\n\n{name}:{gap}": role for name, role in _SPEAKERS.items() for gap in ("", " ")}
 _LEADS = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
 RESPONSE_LEAD = _LEADS["assistant"]
 _ANSWER, _ASKED = "\n\nAssistant:", "\n\nHuman:"
@@ -42,20 +43,25 @@ def turn(role: str, content: str) -> Turn:
 
 def parse(text: str) -> list[Turn]:
     """The turns of an HH transcript, `\\n\\nHuman: ...\\n\\nAssistant: ...`; never fails, loses nothing."""
-    turns: list[Turn] = []
-    role, lead, start = "", "", 0
-    for marker in _MARKER.finditer(text):
-        if marker.start() > 0:
-            turns.append(Turn(role, text[start : marker.start()], lead))
-        role, lead, start = _ROLES[marker.group(1) or marker.group(2)], marker.group(), marker.end()
-    if lead or text:
-        turns.append(Turn(role, text[start:], lead))
-    return turns
+    before, *rest = _MARKER.split(text)
+    turns = [Turn(_ROLES[lead], content, lead) for lead, content in zip(rest[::2], rest[1::2], strict=True)]
+    return [Turn("", before, ""), *turns] if before else turns
 
 
 def render(turns: Sequence[Turn]) -> str:
     """The HH transcript of these turns."""
     return "".join([part for one in turns for part in (one.lead, one.content)])
+
+
+def packed(turns: Sequence[Turn]) -> str:
+    """Turns as one JSON text, `[[role, content], ...]`, with a third entry where the marker is unusual."""
+    rows = [one[:2] if one.lead == _LEADS.get(one.role) else one for one in turns]
+    return json.dumps(rows, ensure_ascii=False)
+
+
+def unpacked(text: str) -> tuple[Turn, ...]:
+    """The turns of a text that `packed` made."""
+    return tuple([Turn(row[0], row[1], row[2] if len(row) == 3 else _LEADS[row[0]]) for row in json.loads(text)])
 
 
 def _digest(kind: str, parts: Iterable[str]) -> str:
@@ -111,7 +117,12 @@ class Pair:
     @cached_property
     def prompt_id(self) -> str:
         """32 hex digits that name the prompt's content."""
-        return _digest("prompt", chain.from_iterable(self.prompt))
+        return _digest("prompt", (self.packed_prompt,))
+
+    @cached_property
+    def packed_prompt(self) -> str:
+        """The prompt as it is stored: see `packed`."""
+        return packed(self.prompt)
 
     @cached_property
     def chosen_id(self) -> str:

@@ -49,15 +49,15 @@ def free_port() -> int:
 class Server:
     """The app on a workspace's folder. While it runs it holds the database; stop it to look at what was stored."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, *, script: Path = ROOT / "app.py") -> None:
+        self.folder, self.script, self.port = folder, script, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
         """Start it, on the same port as before, and wait until it answers."""
-        command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(self.port)]
+        command = [sys.executable, "-m", "streamlit", "run", str(self.script), "--server.port", str(self.port)]
         options = ["--server.address", "127.0.0.1", "--server.headless", "true", "--server.fileWatcherType", "none"]
         around = {**os.environ, "ELEPHANT_WORKSPACE": str(self.folder), "PYTHONPATH": str(ROOT)}
         self._log = (self.folder.parent / "server.log").open("ab")
@@ -91,9 +91,9 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
+def serving(folder: Path, *, script: Path = ROOT / "app.py") -> Iterator[Server]:
     """A server that is gone afterwards."""
-    server = Server(folder)
+    server = Server(folder, script=script)
     try:
         yield server
     finally:

@@ -153,7 +153,7 @@ def test_of_rows_appended_together_a_bad_one_fails_alone(database):
     with ThreadPoolExecutor(len(names)) as threads:
         with database.transaction():  # it holds the lock, so that they all wait together
             pressed = [threads.submit(write, name) for name in names]
-            until(lambda: len(database._waiting) == len(names))
+            until(lambda: len(database._appends._waiting) == len(names))
         told = [one.result() for one in pressed]
     assert told == ["refused" if name == "taken" else "written" for name in names]
     assert undone(database) == sorted({*names})

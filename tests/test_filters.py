@@ -41,10 +41,7 @@ def test_a_filter_explains_itself_and_its_parameters(name):
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_two_good_and_different_answers_are_not_flagged(name):
-    assert (
-        found(name, pair_of("Use two cups of water for each cup of rice, and do not lift the lid while it cooks."))
-        == []
-    )
+    assert found(name, pair_of("Use two cups of water for each cup of rice, and do not lift the lid while it cooks.")) == []
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -162,18 +159,12 @@ CONTEXT = "\n\nHuman: Hi\n\nAssistant: Hello!\n\nHuman: How are you?"
 )
 def test_transcript_says_how_two_contexts_differ(chosen, rejected, how):
     flags = found("transcript", of_texts(chosen + "\n\nAssistant: Fine.", rejected + "\n\nAssistant: So so."))
-    assert [(flag.side, flag.score, flag.reason) for flag in flags] == [
-        ("pair", 1.0, f"the two contexts differ: {how}")
-    ]
+    assert [(flag.side, flag.score, flag.reason) for flag in flags] == [("pair", 1.0, f"the two contexts differ: {how}")]
 
 
 def test_transcript_finds_a_further_human_turn_though_the_contexts_are_the_same():
-    flags = found(
-        "transcript", of_texts(CONTEXT + "\n\nAssistant: Fine.\n\nHuman: Good", CONTEXT + "\n\nAssistant: Fine.")
-    )
-    assert [(flag.side, flag.reason) for flag in flags] == [
-        ("chosen", "the chosen response goes on with a further Human turn")
-    ]
+    flags = found("transcript", of_texts(CONTEXT + "\n\nAssistant: Fine.\n\nHuman: Good", CONTEXT + "\n\nAssistant: Fine."))
+    assert [(flag.side, flag.reason) for flag in flags] == [("chosen", "the chosen response goes on with a further Human turn")]
 
 
 @pytest.mark.parametrize(
@@ -223,9 +214,7 @@ def test_repetitive_finds_a_loop(text):
 
 @pytest.mark.parametrize("opening", ["", "Well, "])
 def test_repetitive_finds_an_earlier_answer_said_again(opening):
-    flags = found(
-        "repetitive", pair_of(opening + LONG, "Try less water.", "How do I cook rice?", LONG, "It was mushy.")
-    )
+    flags = found("repetitive", pair_of(opening + LONG, "Try less water.", "How do I cook rice?", LONG, "It was mushy."))
     assert [flag.side for flag in flags] == ["chosen"]
     assert "says the earlier answer in turn 2 once more" in flags[0].reason
 
@@ -265,9 +254,7 @@ CODE = """for i in range(10):
 }
 }"""
 TABLE = "2 x 1 = 2\n2 x 2 = 4\n2 x 3 = 6\n2 x 4 = 8\n2 x 5 = 10\n2 x 6 = 12\n2 x 7 = 14"
-LIST = (
-    "You could try:\n- a walk in the park\n- a walk by the river\n- a swim in the lake\n- a ride in the hills\n- a nap"
-)
+LIST = "You could try:\n- a walk in the park\n- a walk by the river\n- a swim in the lake\n- a ride in the hills\n- a nap"
 
 
 @pytest.mark.parametrize("text", [SONG, RECIPE, CODE, TABLE, LIST], ids=["song", "recipe", "code", "table", "list"])

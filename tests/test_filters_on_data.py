@@ -20,9 +20,7 @@ def pairs() -> list[Pair]:
     files = [DATA / subset / "test.jsonl.gz" for subset in SUBSETS]
     missing = [str(file) for file in files if not file.exists()]
     if missing:
-        pytest.skip(
-            f"HH-RLHF is not here: {missing[0]} is missing (set ELEPHANT_DATA to the folder that holds hh-rlhf)"
-        )
+        pytest.skip(f"HH-RLHF is not here: {missing[0]} is missing (set ELEPHANT_DATA to the folder that holds hh-rlhf)")
     lines = [line for file in files for line in gzip.decompress(file.read_bytes()).splitlines()]
     return [Pair.of_texts(**json.loads(line)) for line in lines]
 

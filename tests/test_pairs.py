@@ -209,7 +209,7 @@ def test_different_content_has_different_ids():
 
 def test_ids_name_the_same_content_in_every_version_of_the_program():
     pair = Pair((turn("user", "q"),), Response("good"), Response("bad"))
-    assert (pair.prompt_id, pair.pair_id) == ("08437a32d66c53f4c95e211b6484a7d8", "1930030cc2d4dec0b1eb22f496415fdc")
+    assert (pair.prompt_id, pair.pair_id) == ("d21c81fe244da787707da7095d409b6a", "cd4fdcf4b0b7fe99f881c968ca96fc59")
 
 
 def test_swapped_turns_the_label_round_and_twice_is_the_pair_again():

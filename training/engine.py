@@ -14,7 +14,6 @@ import psutil
 
 from training.run import OVER, Cancelled, Run, State
 
-
 _START_WITHIN = timedelta(minutes=30)
 
 

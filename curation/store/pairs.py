@@ -1,12 +1,13 @@
 """Store of datasets: prompts, responses and pairs by content, and every dataset's rows in order."""
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
-from curation.pairs import Pair, Response, Turn
+from curation.pairs import Pair, Response, unpacked
 from curation.store.database import Database
 
 _AT_HAND = 2000  # pairs kept in memory
@@ -51,7 +52,8 @@ _WHERE = """
           SELECT f.pair_id FROM flags AS f WHERE f.dataset = $dataset AND f.filter = $filter))
       AND ($verdict IS NULL OR r.pair_id IN (SELECT v.pair_id FROM verdicts AS v WHERE v.verdict = $verdict))
       AND ($text IS NULL OR contains(lower(c.text), $text) OR contains(lower(j.text), $text)
-          OR len(list_filter(q.turns, lambda t: contains(lower(t.content), $text))) > 0
+          OR (contains(lower(q.turns), $quoted)  -- most rows end here; then roles and markers are told from contents
+              AND len(list_filter(from_json(q.turns, '[["VARCHAR"]]'), lambda t: contains(lower(t[2]), $text))) > 0)
           OR r.pair_id = $text)
 """
 
@@ -82,9 +84,8 @@ class PairStore:
     def put(self, pair: Pair) -> None:
         """Store one pair's content without a place in any dataset."""
         with self._db.transaction() as cursor:
-            turns = [one._asdict() for one in pair.prompt]
             once = "ON CONFLICT DO NOTHING"
-            cursor.execute(f"INSERT INTO prompts VALUES (?, ?) {once}", [pair.prompt_id, turns])
+            cursor.execute(f"INSERT INTO prompts VALUES (?, ?) {once}", [pair.prompt_id, pair.packed_prompt])
             for response_id, response in ((pair.chosen_id, pair.chosen), (pair.rejected_id, pair.rejected)):
                 values = [response_id, pair.prompt_id, response.text, response.lead]
                 cursor.execute(f"INSERT INTO responses VALUES (?, ?, ?, ?) {once}", values)
@@ -139,7 +140,7 @@ class PairStore:
         responses = self._by_key("SELECT response_id, text, lead FROM responses WHERE response_id IN", wanted)
         pairs = []
         for pair_id, (prompt_id, chosen_id, rejected_id) in places.items():
-            prompt = tuple(Turn(one["role"], one["content"], one["lead"]) for one in prompts[prompt_id][0])
+            prompt = unpacked(prompts[prompt_id][0])
             sides = Response(*responses[chosen_id]), Response(*responses[rejected_id])
             pairs.append(Pair.known(prompt, *sides, pair_id, prompt_id, chosen_id, rejected_id))
         return pairs
@@ -165,7 +166,7 @@ class PairStore:
         rows = self._db.rows(
             f"""
             WITH found AS (
-                SELECT r."row", r.pair_id, r.subset, r.split, q.turns[-1].content AS asked,
+                SELECT r."row", r.pair_id, r.subset, r.split, json_extract_string(q.turns, '$[#-1][1]') AS asked,
                        c.text AS chosen, j.text AS rejected
                 {_WHERE}
                 ORDER BY r."row" LIMIT $limit OFFSET $offset
@@ -195,10 +196,7 @@ class PairStore:
                     FROM dataset_rows WHERE dataset = $dataset GROUP BY pair_id
                 )
                 SELECT p.pair_id, p.prompt_id, p.chosen_id, p.rejected_id, o.rows, o.subset,
-                       list_transform(q.turns, lambda t: t.role) AS roles,
-                       list_transform(q.turns, lambda t: t.content) AS contents,
-                       list_transform(q.turns, lambda t: t.lead) AS leads,
-                       c.text AS chosen_text, c.lead AS chosen_lead, j.text AS rejected_text, j.lead AS rejected_lead
+                       q.turns, c.text AS chosen_text, c.lead AS chosen_lead, j.text AS rejected_text, j.lead AS rejected_lead
                 FROM once AS o
                 JOIN pairs AS p ON p.pair_id = o.pair_id
                 JOIN prompts AS q ON q.prompt_id = p.prompt_id
@@ -226,4 +224,5 @@ def _narrowing(dataset: str, narrowed: dict[str, str | None]) -> dict[str, Any]:
     unknown: Sequence[str] = sorted(set(narrowed) - {"text", *chosen})
     if unknown:
         raise TypeError(f"cannot narrow by {unknown}")
-    return {"dataset": dataset, "text": text, **chosen}
+    quoted = None if text is None else json.dumps(text, ensure_ascii=False)[1:-1]
+    return {"dataset": dataset, "text": text, "quoted": quoted, **chosen}

@@ -64,9 +64,7 @@ class ReleaseStore:
             f"""
             COPY (
                 SELECT p.pair_id, p.prompt_id, p.chosen_id, p.rejected_id, [r."row"] AS rows, r.subset,
-                       list_transform(q.turns, lambda t: t.role) AS roles,
-                       list_transform(q.turns, lambda t: t.content) AS contents,
-                       list_transform(q.turns, lambda t: t.lead) AS leads,
+                       q.turns,
                        c.text AS chosen_text, c.lead AS chosen_lead, j.text AS rejected_text, j.lead AS rejected_lead
                 FROM dataset_rows AS r
                 JOIN pairs AS p ON p.pair_id = r.pair_id

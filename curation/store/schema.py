@@ -8,7 +8,7 @@ MIGRATIONS = (
     -- content, addressed by its hash: stored once, never changed
     CREATE TABLE prompts (
         prompt_id VARCHAR PRIMARY KEY,
-        turns STRUCT("role" VARCHAR, content VARCHAR, lead VARCHAR)[] NOT NULL
+        turns VARCHAR NOT NULL -- JSON, as curation.pairs.packed writes it
     );
     CREATE TABLE responses (
         response_id VARCHAR PRIMARY KEY, prompt_id VARCHAR NOT NULL, text VARCHAR NOT NULL, lead VARCHAR NOT NULL

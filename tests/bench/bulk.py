@@ -1,6 +1,5 @@
 """Import and screening of many pairs, beside the plainest script that does the like. `python -m tests.bench bulk`."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -18,6 +17,12 @@ with gzip.open(sys.argv[1], "rt", encoding="utf-8") as file:
         cut = row["chosen"].rfind(mark) + len(mark)
         db.execute("INSERT INTO pairs VALUES (?, ?, ?)", (row["chosen"][:cut], row["chosen"][cut:], row["rejected"][cut:]))
 db.commit()
+"""
+JOB = """
+import pathlib, sys
+from curation.screening import screen
+from training.run import Run
+screen(Run(pathlib.Path(sys.argv[1])))
 """
 # what published cleaning scripts do: repeated 4-grams by a Counter, difflib's ratio, a set of seen rows
 PLAIN_SCREEN = """
@@ -49,7 +54,7 @@ def run(folder: Path, wanted: int) -> Path:
     again = measure.child("-m", "curation.cli", "import", str(folder / "source"), "--name", "bench", *at)
     part = min(wanted, 4000)  # the plain script would take an hour over all
     whole = measure.child("-m", "curation.cli", "screen", "bench", *at)
-    job = measure.child("-m", "curation.screening", _again(workspace))
+    job = measure.child("-c", JOB, _again(workspace))
     naive = measure.child("-c", PLAIN_SCREEN, file, str(part))
     rows = [
         ("import", wanted, imported, plain),
@@ -77,15 +82,8 @@ def _pairs(base: measure.Cost, wanted: int, part: int, naive: measure.Cost) -> i
 
 
 def _again(workspace: Path) -> str:
-    """The screening run once more by itself: its folder without what it had finished."""
-    import os
-
-    from training.run import Run
-
-    run = Run(max(workspace.glob("runs/*-screen*")))
-    for finished in run.checkpoints.iterdir():
+    """The screening run's folder, without what it had finished, so that the job can be measured by itself."""
+    folder = max(workspace.glob("runs/*-screen*"))
+    for finished in (folder / "checkpoints").iterdir():
         finished.unlink()
-    state = json.loads((run.folder / "state.json").read_text())
-    (run.folder / "state.json").write_text(json.dumps({**state, "status": "queued", "pid": None}))
-    os.environ["ELEPHANT_BENCH"] = "1"
-    return str(run.folder)
+    return str(folder)

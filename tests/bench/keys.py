@@ -76,7 +76,10 @@ def _fill(place: Path, *, verdicts: int) -> None:
     at = workspace.clock()
     pairs = [pair_id for _, pair_id, _, _ in workspace.pairs.rows_in_order("bench")]
     workspace.verdicts.add(
-        Decision(f"bench-{number}", "bench", pair_id, f"person {number % 7}", "same", "open", "A", 8.0, "", [], at - timedelta(seconds=number))
+        Decision(
+            f"bench-{number}", "bench", pair_id, f"person {number % 7}", "same", "open", "A", 8.0, "", [],
+            at - timedelta(seconds=number),
+        )
         for number, pair_id in enumerate(pairs[-verdicts:])
-    )
+    )  # fmt: skip
     workspace.close()

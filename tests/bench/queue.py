@@ -26,7 +26,8 @@ def run(folder: Path, sizes: dict[int, Path]) -> None:
             rows.append(_row("ours", pairs, people, *_ours(workspace, people, each=2000 // people)))
             rows.append(_row("plain SQL", pairs, people, *_plain(workspace, people, each=100 // people)))
         workspace.close()
-    headings = ("queue", "pairs", "people", "next p50 ms", "next p95 ms", "decide p50 ms", "decide p95 ms", "answers/min", "pairs twice")
+    times = [f"{what} {cut} ms" for what in ("next", "decide") for cut in ("p50", "p95")]
+    headings = ("queue", "pairs", "people", *times, "answers/min", "pairs twice")
     measure.table("Next pair and decision, no pauses, overlap 1", headings, rows)
 
 
