@@ -5,7 +5,6 @@ rows with an explicit or an implicit prompt.
 """
 
 from collections.abc import Mapping
-from itertools import chain
 from typing import Any
 
 from curation.pairs import Pair, Turn, parse, render, turn
@@ -81,9 +80,9 @@ def _turns(messages: list[Any], field: str) -> list[Turn]:
 
 
 def _check_text(pair: Pair) -> None:
-    """Refuse what no UTF-8 file and no database column can hold."""
+    """Refuse what no UTF-8 file and no database column can hold: naming the pair by its content finds it."""
     try:
-        "".join(chain(chain.from_iterable(pair.prompt), pair.chosen, pair.rejected)).encode()
+        _ = pair.pair_id
     except UnicodeEncodeError as error:
         code = f"{ord(error.object[error.start]):04x}"
         raise ValueError(f"the text holds half a character (\\u{code}): expected valid Unicode") from None

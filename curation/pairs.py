@@ -13,11 +13,12 @@ from typing import Literal, NamedTuple
 
 Side = Literal["chosen", "rejected", "both", "pair"]
 
-_MARKER = re.compile(r"(\n\n(?:Human|Assistant): ?|\A\n\nSystem: ?)")
+_MARKER = re.compile(r"(\n\n(?:Human|Assistant|(?<=\A\n\n)System): ?)")  # begins alike, so that it is searched fast
 _SPEAKERS = {"Human": "user", "Assistant": "assistant", "System": "system"}
 _ROLES = {f"\n\n{name}:{gap}": role for name, role in _SPEAKERS.items() for gap in ("", " ")}
 _LEADS = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
 RESPONSE_LEAD = _LEADS["assistant"]
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 _ANSWER, _ASKED = "\n\nAssistant:", "\n\nHuman:"
 
 
@@ -56,7 +57,7 @@ def render(turns: Sequence[Turn]) -> str:
 def packed(turns: Sequence[Turn]) -> str:
     """Turns as one JSON text, `[[role, content], ...]`, with a third entry where the marker is unusual."""
     rows = [one[:2] if one.lead == _LEADS.get(one.role) else one for one in turns]
-    return json.dumps(rows, ensure_ascii=False)
+    return _ENCODER.encode(rows)
 
 
 def unpacked(text: str) -> tuple[Turn, ...]:
@@ -65,9 +66,12 @@ def unpacked(text: str) -> tuple[Turn, ...]:
 
 
 def _digest(kind: str, parts: Iterable[str]) -> str:
-    """32 hex digits of these texts; their lengths keep neighbours from running together."""
+    """32 hex digits of these texts; their lengths keep neighbours from running together.
+
+    Raises UnicodeEncodeError for half a character, which no UTF-8 file and no database column can hold either.
+    """
     text = kind + "".join([f"\n{len(part)}:{part}" for part in parts])
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)

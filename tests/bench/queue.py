@@ -16,7 +16,7 @@ from tests.bench import measure
 ALL = View(pool="all")
 
 
-def run(folder: Path, sizes: dict[int, Path]) -> None:
+def run(sizes: dict[int, Path]) -> None:
     """Measure at each size; `sizes` maps a number of pairs to a workspace with the dataset `bench`."""
     rows = []
     for pairs, place in sizes.items():
