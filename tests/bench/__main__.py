@@ -1,4 +1,4 @@
-"""`make bench`: all benchmarks, or those named: `python -m tests.bench bulk queue keys [--pairs N]`."""
+"""`make bench`: imports and screens, then measures keys and the queue; or `python -m tests.bench queue` for some of it."""
 
 import argparse
 import platform
