@@ -6,6 +6,7 @@ Text from data and people is escaped before it goes into HTML (`shown`) or Markd
 import os
 import re
 from collections.abc import Callable, Iterable
+from functools import wraps
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,18 @@ if (!window.elephantNote) {
 def navigate() -> Any:
     """The navigation between pages; returns the page to run."""
     st.session_state["navigated"] = True
-    return st.navigation([st.Page(ROOT / "pages" / f"{name}.py", **rest) for name, rest in _PAGES.items()])
+    pages = [st.Page(ROOT / "pages" / f"{name}.py", **rest) for name, rest in _PAGES.items()]
+    return st.navigation(pages, position="hidden" if for_reviewers() else "sidebar")
+
+
+def for_reviewers() -> bool:
+    """Whether this session came by a reviewer's link (`/review?for=reviewers`), which shows the queue and nothing else.
+
+    A courtesy, not a lock: who is let in at all is for sign-in and the proxy in front to say.
+    """
+    if st.query_params.get("for") == "reviewers":
+        st.session_state["for_reviewers"] = True
+    return bool(st.session_state.get("for_reviewers", False))
 
 
 def page(title: str, about: str = "") -> Workspace:
@@ -119,6 +131,8 @@ def page(title: str, about: str = "") -> Workspace:
     if not st.session_state.pop("navigated", False):
         navigate().run()  # a first visit straight to a page runs it without app.py: run it as app.py does, so that
         st.stop()  # its widgets keep their identity in the next run, which comes through app.py
+    if for_reviewers() and title != "Review":
+        st.switch_page("pages/review.py", query_params={**st.query_params.to_dict(), "for": "reviewers"})
     st.set_page_config(page_title=f"{title} · Elephant Room", page_icon="🐘", layout="wide")
     st.html(_STYLE)
     opened = workspace()
@@ -184,6 +198,19 @@ def chosen_dataset(opened: Workspace, *, label: str = "Dataset") -> str:
         name = st.selectbox(label, names, index=index, key="dataset-choice", width=340)
     st.session_state["dataset"] = name
     return name
+
+
+def told(act: Callable[..., None]) -> Callable[..., None]:
+    """A callback that says what went wrong with saving (a full disk, say) instead of ending in a traceback."""
+
+    @wraps(act)
+    def saying(*args: Any) -> None:
+        try:
+            act(*args)
+        except OSError as error:
+            st.session_state["told"] = f"{plain(str(error))}. Try again when there is room; what was saved before is safe."
+
+    return saying
 
 
 def attempt(action: Callable[[], object]) -> bool:

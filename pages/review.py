@@ -35,15 +35,12 @@ def view_chosen() -> View:
     )
 
 
+@ui.told
 def press(claim_id: str, choice: str) -> None:
     """A decision, under the claim its button was drawn for."""
     note, tags = state.get(f"note-{claim_id}") or "", tuple(state.get(f"tags-{claim_id}") or ())
     claim = opened.board.claim(claim_id)
-    try:
-        outcome = review.decide(opened, claim_id, person, choice, note=note, tags=tags)
-    except OSError as error:
-        state["told"] = f"{ui.plain(str(error))}. Press again when there is room."
-        return
+    outcome = review.decide(opened, claim_id, person, choice, note=note, tags=tags)
     if outcome is Outcome.OVER:
         state["told"] = "That pair was already answered, or its time ran out and someone else has it: nothing was recorded."
         return
@@ -52,11 +49,13 @@ def press(claim_id: str, choice: str) -> None:
         state["last"] = (claim.pair_id, choice, claim.chosen_shown)
 
 
+@ui.told
 def skip(claim_id: str) -> None:
     review.skip(opened, claim_id)
     state.update(told=None, last=None)
 
 
+@ui.told
 def undo() -> None:
     if review.undo(opened, person, dataset) is None:
         state["told"] = "There is nothing to undo yet."
@@ -72,6 +71,7 @@ def open_note() -> None:
     state["focus_note"] = True
 
 
+@ui.told
 def keep_draft(claim_id: str) -> None:
     note, tags = state.get(f"note-{claim_id}") or "", tuple(state.get(f"tags-{claim_id}") or ())
     review.save_draft(opened, claim_id, note, tags)
@@ -103,6 +103,8 @@ def nothing_left(status: review.Status) -> None:
     if status.skipped:
         st.info(f"Nothing left but {status.skipped} skipped.", icon=":material/redo:")
         st.button("Go through the skipped pairs", key="again-button", on_click=toggle, args=("again",), type="primary")
+    elif ui.for_reviewers():
+        st.success("Nothing left to review here. Thank you.", icon=":material/done_all:")
     elif not opened.flags.current(dataset):
         st.info("This dataset is not screened yet, so nothing is flagged. Screen it, or choose “All pairs” above.")
         st.page_link("pages/filters.py", label="Screen it", icon=":material/filter_alt:")
@@ -200,6 +202,7 @@ def history() -> None:
             st.text(f"{about} · {' '.join(asked.split())[:110]}")
 
 
+@ui.told
 def reopen(pair_id: str) -> None:
     review.reopen(opened, person, dataset, pair_id)
     state.update(tab="Review", last=None, told=None)
@@ -207,6 +210,7 @@ def reopen(pair_id: str) -> None:
 
 def setup() -> None:
     """How this dataset is reviewed, and how reviewers do on gold pairs."""
+    st.caption("Reviewers who come by the address of this page with `?for=reviewers` see their queue and nothing else.")
     now = review.settings_of(opened, dataset)
     fields = Settings.model_fields
     with st.form("settings"):
@@ -249,14 +253,8 @@ def setup() -> None:
 
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    tab = st.segmented_control(
-        "Show",
-        ["Review", "My decisions", "Settings"],
-        default="Review",
-        required=True,
-        key="tab",
-        label_visibility="collapsed",
-    )
+    tabs = ["Review", "My decisions"] if ui.for_reviewers() else ["Review", "My decisions", "Settings"]
+    tab = st.segmented_control("Show", tabs, default="Review", required=True, key="tab", label_visibility="collapsed")
     chosen_view = view_chosen() if tab == "Review" else View()
 if tab == "Review":
     ui.note_key()

@@ -419,3 +419,17 @@ def test_the_first_visit_of_a_fresh_server_may_go_straight_to_any_page(screened,
         links.filter(has_text="Runs").click()
         ana.page.get_by_role("heading", name="Runs").wait_for()
         assert ana.errors == []
+
+
+@pytest.mark.browser
+def test_a_reviewer_s_link_shows_the_queue_and_nothing_else(screened, tmp_path, browser):
+    folder = Path(shutil.copytree(screened, tmp_path / "workspace"))
+    with serving(folder) as server:
+        bo = Person(browser, server, "bo").open("review", **{"for": "reviewers"})
+        assert bo.card()
+        assert bo.page.locator('[data-testid="stSidebarNavLink"]').count() == 0
+        assert bo.page.get_by_text("Settings", exact=True).count() == 0
+        bo.open("datasets", **{"for": "reviewers"})
+        bo.page.get_by_role("heading", name="Review").wait_for()
+        assert bo.card()
+        assert bo.errors == []
