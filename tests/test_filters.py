@@ -6,6 +6,7 @@ import pytest
 
 from curation.filters.base import Flag
 from curation.filters.registry import FILTERS, configured
+from curation.forms import pair_of as pair_of_record
 from curation.pairs import Pair, Response, turn
 
 LONG = "Rinse the rice until the water runs clear, then simmer it under a lid for fifteen minutes and let it rest."
@@ -78,8 +79,15 @@ def test_a_response_of_a_megabyte_is_read_in_linear_time(name, text):
 
 
 @pytest.mark.parametrize("name", FILTERS)
-def test_a_pair_without_a_prompt_and_one_with_lone_surrogates_are_read(name):
-    assert found(name, [Pair((), Response("One."), Response("Two.")), pair_of("\ud800 yes", "no \udfff way")]) == []
+def test_a_pair_without_a_prompt_is_read(name):
+    assert found(name, [Pair((), Response("One."), Response("Two."))]) == []
+
+
+def test_a_pair_with_half_a_character_has_no_name_and_import_refuses_it():
+    with pytest.raises(UnicodeEncodeError):
+        _ = pair_of("\ud800 yes", "no \udfff way").pair_id
+    with pytest.raises(ValueError, match="half a character"):
+        pair_of_record({"prompt": "q", "chosen": "\ud800 yes", "rejected": "no"}, {})
 
 
 # parameters
