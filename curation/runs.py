@@ -51,13 +51,11 @@ def all_runs(workspace: Workspace) -> list[RunView]:
     return views
 
 
-def find(workspace: Workspace, run_id: str) -> Run:
-    """The run of this id. Raises ValueError when there is none."""
-    return find_in(workspace.runs, run_id)
-
-
 def find_in(folder: Path, run_id: str) -> Run:
-    """The same by the folder of runs alone: a run is watched and stopped without the database, which an app may hold."""
+    """The run of this id in a folder of runs: it is watched and stopped without the database, which an app may hold.
+
+    Raises ValueError when there is none.
+    """
     known = sorted(file.parent.name for file in folder.glob("*/state.json"))
     if run_id not in known:
         raise ValueError(f"no run {run_id!r}: there is {', '.join(known[-5:]) or 'none yet'}")

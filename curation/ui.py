@@ -307,11 +307,6 @@ def show_reasons(found: list[dict[str, object]], *, sides: dict[str, str] | None
     st.html(f'<div class="er">{body}</div>')
 
 
-def show_text(text: str) -> None:
-    """A text by itself."""
-    st.html(f'<div class="er">{shown(text)}</div>')
-
-
 def note_key() -> None:
     """`n` puts the cursor into the card's note at once, without waiting for the server: what is typed next belongs in
     the note and must not be taken for keys that decide, not even while the next card is being drawn."""

@@ -112,14 +112,26 @@ def test_one_press_is_one_verdict_and_the_next_pair(desk):
         assert all(one.seconds is not None and 0 <= one.seconds < 60 for one in workspace.verdicts.standing())
 
 
+def helped(person):
+    """Press `h` on a card at rest; while a card is drawn anew a key can be lost, which records nothing and shows nothing."""
+    from playwright.sync_api import TimeoutError as TookTooLong
+
+    person.rest()
+    person.page.keyboard.press("h")
+    try:
+        person.page.get_by_text("show the word difference").first.wait_for(timeout=3000)
+    except TookTooLong:
+        return False
+    return True
+
+
 def test_five_presses_at_once_never_decide_a_pair_that_was_not_on_the_screen(desk):
     ana = desk.person("ana")
     ana.card()
     ana.page.evaluate("window.pressed = []; addEventListener('keydown', () => window.pressed.push(performance.now()), true)")
     for _ in range(5):
         ana.page.keyboard.press("1")
-    ana.page.keyboard.press("h")  # keys arrive in order: once this is done they are all over
-    see(ana, "show the word difference")
+    assert any(helped(ana) for _ in range(5))  # keys arrive in order: once this is done they are all over
     ana.rest()
     pressed = ana.page.evaluate("window.pressed")[:5]
     painted = {one["claim"]: one for one in reversed(ana.page.evaluate("window.painted"))}

@@ -113,7 +113,7 @@ def test_a_wrong_request_is_refused_and_leaves_no_run(workspace, ids, dataset, f
 
 def test_a_run_that_is_not_there_is_named(workspace):
     with pytest.raises(ValueError, match="no run 'x': there is none yet"):
-        runs.find(workspace, "x")
+        runs.find_in(workspace.runs, "x")
 
 
 def test_a_cancelled_run_stops_and_resumed_finds_what_an_undisturbed_one_finds(workspace, ids):
@@ -200,7 +200,7 @@ def test_a_run_outlives_its_starter_and_is_found_and_taken_in_by_a_fresh_workspa
         assert [(view.run.run_id, view.state.status, view.taken_in) for view in runs.all_runs(fresh)] == [
             (run.run_id, "done", False)
         ]
-        assert runs.find(fresh, run.run_id).folder == run.folder
+        assert runs.find_in(fresh.runs, run.run_id).folder == run.folder
         assert runs.settle(fresh) == [run.run_id]
         assert fresh.flags.of_pair("small", ids[1]) == [FLAG_OF_SMALL]
     finally:

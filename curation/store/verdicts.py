@@ -190,19 +190,6 @@ class VerdictStore:
         )
         return Progress(*row)
 
-    def tally(self, dataset: str) -> list[dict[str, Any]]:
-        """Standing verdicts of each type: verdict, flagged (whether a filter flags the pair), votes."""
-        return self._db.records(
-            """
-            SELECT v.verdict, v.pair_id IN (SELECT f.pair_id FROM flags AS f WHERE f.dataset = $dataset) AS flagged,
-                   count(*) AS votes
-            FROM verdicts AS v
-            WHERE v.pair_id IN (SELECT r.pair_id FROM dataset_rows AS r WHERE r.dataset = $dataset)
-            GROUP BY ALL ORDER BY ALL
-            """,
-            {"dataset": dataset},
-        )
-
     # ---- drafts
 
     def save_draft(self, claim_id: str, note: str, tags: list[str], at: datetime) -> None:
