@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: app test test-slow bench lint format clean
+.PHONY: app test test-slow bench bench-filters lint format clean
 
 app: $(VENV)/installed
 	$(BIN)/elephant app --sample --port $(PORT)
@@ -17,6 +17,9 @@ test-slow: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m tests.bench
+
+bench-filters: $(VENV)/installed-dev
+	$(BIN)/python -m tests.bench.filters
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -70,6 +70,64 @@ def scores(values: Sequence[float]) -> Any:
     return _calm(figure, height=220)
 
 
+def worth_of_thresholds(curve: pd.DataFrame, *, now: float, looked_at: float) -> Any:
+    """Precision with its interval, and pairs flagged, against the threshold; columns as of curation.worth.Worth.curve.
+
+    A line marks the threshold in force, another the one looked at.
+    """
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(
+        rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.14, row_heights=[0.6, 0.4],
+        subplot_titles=("Problems among the reviewed flags", "Pairs flagged"),
+    )  # fmt: skip
+    known = curve[curve["reviewed"] > 0]
+    hidden: dict[str, Any] = {"mode": "lines", "line": {"width": 0, "shape": "hv"}, "hoverinfo": "skip", "showlegend": False}
+    figure.add_scatter(x=known["threshold"], y=known["high"], **hidden, row=1, col=1)
+    figure.add_scatter(
+        x=known["threshold"], y=known["low"], **{**hidden, "showlegend": True}, fill="tonexty",
+        fillcolor="rgba(47,111,143,0.2)", name="95% interval", row=1, col=1,
+    )  # fmt: skip
+    figure.add_scatter(
+        x=known["threshold"], y=known["precision"], mode="lines", line={"color": PALETTE[0], "shape": "hv"}, name="precision",
+        customdata=known[["reviewed", "low", "high"]], row=1, col=1, hovertemplate="from %{x:.2f}: %{y:.0%} "
+        "[%{customdata[1]:.0%}, %{customdata[2]:.0%}] of %{customdata[0]:,} reviewed<extra></extra>",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=curve["threshold"], y=curve["flagged"], mode="lines", line={"color": PALETTE[1], "shape": "hv"}, fill="tozeroy",
+        fillcolor="rgba(217,140,63,0.25)", showlegend=False, row=2, col=1,
+        hovertemplate="from %{x:.2f}: %{y:,} pairs<extra></extra>",
+    )  # fmt: skip
+    figure.add_vline(x=now, line={"color": PALETTE[7], "dash": "dot"})
+    if looked_at != now:
+        figure.add_vline(x=looked_at, line={"color": PALETTE[3]})
+    figure.update_yaxes(range=[0, 1.03], tickformat=".0%", row=1, col=1)
+    figure.update_yaxes(rangemode="tozero", row=2, col=1)
+    figure.update_xaxes(range=[0, 1.01])
+    figure.update_xaxes(title_text="threshold", row=2, col=1)
+    figure.update_layout(legend={"orientation": "h", "y": -0.18})
+    _calm(figure, height=430)
+    return figure.update_layout(margin_t=28)  # room for the titles
+
+
+def strengths(table: pd.DataFrame) -> Any:
+    """How preference strength is spread in each subset; columns subset and mean. Below 0 the votes go against the label."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for number, (subset, rows) in enumerate(table.groupby("subset", sort=False)):
+        figure.add_histogram(
+            name=escape(str(subset)) or "(no subset)", x=rows["mean"], histnorm="percent", opacity=0.55,
+            xbins={"size": 0.2}, marker_color=PALETTE[number % len(PALETTE)], hovertemplate="%{x}: %{y:.1f}% of its pairs",
+        )  # fmt: skip
+    figure.add_vline(x=0, line_dash="dot", line_color="#6b7280")
+    figure.update_layout(
+        barmode="overlay", xaxis_title="preference strength of the label", yaxis_title="% of the subset's pairs",
+        legend={"orientation": "h", "y": -0.3},
+    )  # fmt: skip
+    return _calm(figure, height=320)
+
+
 def _calm(figure: Any, *, height: int) -> Any:
     figure.update_layout(
         height=height,

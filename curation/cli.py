@@ -99,10 +99,25 @@ def datasets(
 
 
 @app.command()
-def filters(as_json: AsJson = False) -> None:
-    """List filters with what they look for and their parameters."""
+def filters(
+    workspace: Folder = _HERE,
+    worth: Annotated[str | None, typer.Option(metavar="DATASET", help="Hold its flags against its verdicts.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FILTER.threshold=VALUE", help="With --worth: from this score on a finding is a flag."),
+    ] = None,
+    person: Annotated[str, typer.Option(help="Who sets a threshold.")] = "curator",
+    as_json: AsJson = False,
+) -> None:
+    """List filters with what they look for and their parameters, or say what each is worth on a dataset."""
     from curation.filters.registry import FILTERS
 
+    thresholds = _thresholds(changes or [])
+    if worth is not None:
+        _say_worth(workspace, worth, thresholds, person, as_json)
+        return
+    if thresholds:
+        raise ValueError("--set: expected together with --worth DATASET")
     rows = []
     for name, kind in FILTERS.items():
         fields = {field: {"default": one.default, "means": one.description} for field, one in kind.model_fields.items()}
@@ -135,8 +150,10 @@ def screen(
         if not wait:
             _say(f"run {run.run_id} started", {"run": run.run_id}, as_json)
             return
-        _wait(run, "screening")
-        runs.settle(opened)
+        try:
+            _wait(run, "screening")
+        finally:
+            runs.settle(opened)  # where some filters failed, what the others found comes in all the same
         found = [one for one in opened.flags.current(dataset) if one.run_id == run.run_id]
     rows = [{"filter": one.filter, "flagged": one.flagged, "of": one.screened} for one in found]
     _say_rows(rows, ("filter", "flagged", "of"), as_json, none="nothing was screened")
@@ -209,11 +226,7 @@ def release(
     """Freeze a cleaned version of a dataset."""
     from curation import release as releasing
 
-    rules = releasing.Policy()
-    if policy is not None:
-        if not policy.is_file():
-            raise ValueError(f"no file {str(policy)!r} with a policy")
-        rules = releasing.policy_from(policy.read_text(encoding="utf-8"))
+    rules = _policy_from(policy)
     with _opened(workspace) as opened, _bar("releasing") as tell:
         made = releasing.release(opened, dataset, name, rules, out=out, progress=tell)
     manifest = json.loads(made.manifest)
@@ -222,6 +235,30 @@ def release(
         {**made._asdict(), "manifest": manifest},
         as_json,
     )
+
+
+@app.command()
+def ablation(
+    dataset: Name,
+    workspace: Folder = _HERE,
+    policy: Annotated[Path | None, typer.Option(help="A JSON file with the whole policy; by default the usual one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare release policies, from nothing to everything: what each part of the cleaning does to the dataset."""
+    from curation import ablation as comparing
+    from curation import runs
+
+    with _opened(workspace) as opened:
+        run = runs.start_ablation(opened, dataset, _policy_from(policy))
+        _wait(run, "comparing")
+        found = comparing.latest(opened, dataset)
+    assert found is not None
+    if as_json:
+        _say("", found, as_json)
+        return
+    rows = comparing.in_words(found)
+    _say_rows(rows, tuple(rows[0]), as_json, none="")
+    typer.echo("; ".join(f"{what} by {model}" for what, model in found["read_by"].items()))
 
 
 @app.command()
@@ -321,6 +358,16 @@ def _put_sample(folder: Path, file: Path) -> None:
         runs.settle(opened)
 
 
+def _policy_from(file: Path | None) -> Any:
+    from curation.release_policy import Policy, policy_from
+
+    if file is None:
+        return Policy()
+    if not file.is_file():
+        raise ValueError(f"no file {str(file)!r} with a policy")
+    return policy_from(file.read_text(encoding="utf-8"))
+
+
 def _run(folder: Path, run_id: str) -> Any:
     """A run by its folder: runs are watched and stopped without the database, which an open app holds."""
     from curation.runs import find_in
@@ -372,6 +419,38 @@ def _settings(given: Sequence[str], form: str) -> dict[str, str]:
             raise ValueError(f"{one!r}: expected {form}")
         settings[name] = value
     return settings
+
+
+def _thresholds(given: Sequence[str]) -> dict[str, float]:
+    """Thresholds by filter, of FILTER.threshold=VALUE."""
+    thresholds = {}
+    for target, value in _settings(given, "FILTER.threshold=VALUE").items():
+        name, _, parameter = target.partition(".")
+        try:
+            thresholds[name] = float(value)
+        except ValueError:
+            parameter = ""
+        if parameter != "threshold":
+            raise ValueError(f"--set {target}={value}: expected FILTER.threshold=VALUE with a number from 0 to 1")
+    return thresholds
+
+
+def _say_worth(folder: Path, dataset: str, thresholds: dict[str, float], person: str, as_json: bool) -> None:
+    """What each filter is worth, after setting thresholds; all of them are set or none."""
+    from curation.worth import move_thresholds
+    from curation.worth import worth as held_against_verdicts
+
+    with _opened(folder) as opened:
+        if thresholds:
+            move_thresholds(opened, dataset, thresholds, person)
+        found = held_against_verdicts(opened, dataset)
+    if as_json:
+        _say("", found.record(), as_json)
+        return
+    rows = [one.row() for one in found.filters.values()]
+    _say_rows(rows, list(rows[0]), as_json, none="no filters")
+    for line in ["", found.control.headline(), *found.control.details(), "", *found.proposals_in_words()]:
+        typer.echo(line)
 
 
 def _say(words: str, record: dict[str, Any], as_json: bool) -> None:

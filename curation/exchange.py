@@ -1,6 +1,8 @@
-"""Flags and verdicts out to files, verdicts in from files."""
+"""Flags and verdicts out to files; verdicts and reward models' scores in from files."""
 
 import json
+import math
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -12,7 +14,7 @@ from curation.review import Verdict
 from curation.store.verdicts import Decision
 from curation.workspace import Workspace
 
-FLAG_COLUMNS = ("pair_id", "rows", "subset", "filter", "side", "score", "reason")
+FLAG_COLUMNS = ("pair_id", "rows", "subset", "filter", "side", "score", "reason", "detail")
 VERDICT_COLUMNS = (
     "claim_id", "dataset", "pair_id", "person", "verdict", "kind", "chosen_shown", "seconds", "note", "tags", "decided_at",
     "undone_at",
@@ -66,6 +68,41 @@ def import_verdicts(workspace: Workspace, path: Path, *, dataset: str | None = N
     new = workspace.verdicts.add(decisions, undone)
     workspace.board.reload()
     return Taken(new, len(decisions) - new, rejected)
+
+
+def hand_over_scores(workspace: Workspace, dataset: str, path: Path, target: Path) -> None:
+    """Check a file of reward models' scores and write what a run reads of it: pair_id, reward_model, chosen, rejected.
+
+    Records name a pair by pair_id or by row. Raises ValueError for a record that cannot be used, and when no pair of
+    the dataset has the scores of two reward models: one alone says nothing about what is contested.
+    """
+    rows = {row: pair_id for row, pair_id, _, _ in workspace.pairs.rows_in_order(dataset)}
+    known, scored = set(rows.values()), defaultdict(set)
+    records = []
+    for number, record in enumerate(tables.read(path), start=1):
+        try:
+            pair_id, model = _pair_id(record, rows), str(record.get("reward_model") or "").strip()
+            if not model:
+                raise ValueError("no reward_model: expected its name")
+            sides = {side: _finite(record, side) for side in ("chosen", "rejected")}
+        except ValueError as error:
+            raise ValueError(f"{str(path)!r}, record {number}: {error}") from None
+        if pair_id in known:
+            records.append({"pair_id": pair_id, "reward_model": model, **sides})
+            scored[pair_id].add(model)
+    if not any(len(models) >= 2 for models in scored.values()):
+        raise ValueError(f"{str(path)!r} has no pair of {dataset!r} with scores of two reward models or more")
+    tables.write(target, records, ("pair_id", "reward_model", "chosen", "rejected"))
+
+
+def _finite(record: Mapping[str, Any], side: str) -> float:
+    try:
+        value = float(str(record.get(side)))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{side} is {record.get(side)!r}: expected a score")
+    return value
 
 
 def _decision(record: Mapping[str, Any], rows: Mapping[int, str], known: Mapping[str, str], now: datetime) -> Decision:

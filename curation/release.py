@@ -337,8 +337,8 @@ def _manifest(planned: Plan, names: Names, written: Written) -> dict[str, Any]:
         },
         "screenings": [
             {
-                "filter": one.filter, "version": one.version, "parameters": json.loads(one.parameters),
-                "screened": one.screened, "flagged": one.flagged,
+                "filter": one.filter, "version": one.version, "parameters": _without_folders(json.loads(one.parameters)),
+                "threshold": one.threshold, "read_by": one.read_by, "screened": one.screened, "flagged": one.flagged,
             }
             for one in planned.screenings
         ],
@@ -349,6 +349,14 @@ def _manifest(planned: Plan, names: Names, written: Written) -> dict[str, Any]:
         },
         "names": names._asdict(),
     }  # fmt: skip
+
+
+def _without_folders(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """A filter's parameters as they are published: of a path on this machine its last part."""
+    return {
+        name: Path(value).name if isinstance(value, str) and value.startswith(("/", "~", ".")) else value
+        for name, value in parameters.items()
+    }
 
 
 def _time(moment: datetime) -> str:

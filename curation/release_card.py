@@ -151,11 +151,17 @@ def _screenings(manifest: Manifest) -> str:
             code(one["filter"]),
             str(one["version"]),
             code(json.dumps(one["parameters"])),
+            str(one["threshold"]),
+            code(one["read_by"]) if one["read_by"] else "rules alone",
             f"{one['flagged']:,} of {one['screened']:,}",
         ]
         for one in manifest["screenings"]
     ]
-    table = _table(("filter", "version", "parameters", "pairs flagged"), rows) if rows else "No filter has screened it yet."
+    table = (
+        _table(("filter", "version", "parameters", "threshold", "read by", "pairs flagged"), rows)
+        if rows
+        else "No filter has screened it yet."
+    )
     return f"## Filters\n\n{table}"
 
 

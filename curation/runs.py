@@ -1,16 +1,23 @@
 """Runs of a workspace: exports what a run reads, starts it, finds it again, and takes in what it wrote, once."""
 
+import json
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from curation import screening
+from curation import ablation, exchange, screening
+from curation.embeddings import PACKAGED
+from curation.filters.contested import SCORES
 from curation.filters.registry import FILTERS, configured
+from curation.release_policy import Policy
 from curation.store.flags import Screening
 from curation.workspace import Workspace
 from training import engine
 from training.run import Progress, Run, State
+
+_UNUSABLE = "its output could not be taken in"
 
 
 class RunView(NamedTuple):
@@ -35,7 +42,40 @@ def start_screening(workspace: Workspace, dataset: str, filters: Mapping[str, Ma
     config = screening.Screening(dataset=dataset, filters=settled)
     title = f"{dataset}: {', '.join(settled)}"
     run = Run.create(_free_folder(workspace, "screen"), kind="screen", module="curation.screening", title=title, config=config)
-    workspace.pairs.export(dataset, run.input / screening.PAIRS)
+    try:
+        given = settled.get("contested", {}).get("scores")
+        if given:
+            exchange.hand_over_scores(workspace, dataset, Path(given), run.input / SCORES)
+        workspace.pairs.export(dataset, run.input / screening.PAIRS)
+    except BaseException:
+        shutil.rmtree(run.folder)
+        raise
+    engine.start(run)
+    return run
+
+
+def start_ablation(workspace: Workspace, dataset: str, policy: Policy | None = None) -> Run:
+    """Compare release policies over a dataset in the background, from one that keeps everything to `policy` with all
+    filters dropping what nobody reviewed. Raises ValueError for a dataset that is unknown or not screened."""
+    workspace.pairs.dataset(dataset)
+    screened = {one.filter: one for one in workspace.flags.current(dataset)}
+    filters = tuple(name for name in FILTERS if name in screened)
+    if not filters:
+        raise ValueError(f"{dataset!r} is not screened yet: there is nothing to compare")
+    models = {name: json.loads(one.parameters).get("model") for name, one in screened.items()}
+    config = ablation.Ablation(
+        dataset=dataset, filters=filters, policy=policy or Policy(), toxicity=models.get("toxic") or "auto",
+        embeddings=next((models[name] for name in ("vague", "indistinct", "contested") if models.get(name)), PACKAGED),
+    )  # fmt: skip
+    title = f"{dataset}: {len(filters)} filters"
+    run = Run.create(
+        _free_folder(workspace, "ablation"), kind="ablation", module="curation.ablation", title=title, config=config
+    )
+    try:
+        ablation.hand_over(workspace, dataset, run)
+    except BaseException:
+        shutil.rmtree(run.folder)
+        raise
     engine.start(run)
     return run
 
@@ -47,7 +87,8 @@ def all_runs(workspace: Workspace) -> list[RunView]:
     views = []
     for file in folders:
         run = Run(file.parent)
-        views.append(RunView(run, engine.watch(run), run.progress(), run.run_id in taken_in))
+        whole = set(screening.summary(run)) <= taken_in.get(run.run_id, set()) if run.run_id in taken_in else False
+        views.append(RunView(run, engine.watch(run), run.progress(), whole))
     return views
 
 
@@ -63,16 +104,26 @@ def find_in(folder: Path, run_id: str) -> Run:
 
 
 def settle(workspace: Workspace) -> list[str]:
-    """Take in the output of every finished run that is not in yet; returns their ids."""
-    fresh = [view.run for view in all_runs(workspace) if view.state.status == "done" and not view.taken_in]
+    """Take in the output of every finished run that is not in yet, and of a failed one what its finished filters
+    found; returns the runs' ids."""
+    fresh = [view.run for view in all_runs(workspace) if not view.taken_in and _has_output(view)]
     taken = []
     for run in sorted(fresh, key=lambda one: str(one.state().ended_at)):
         try:
             take_in(workspace, run)
             taken.append(run.run_id)
         except (ValueError, OSError, KeyError) as error:
-            engine.fail(run, f"its output could not be taken in: {' '.join(str(error).split())}")
+            engine.fail(run, f"{_UNUSABLE}: {' '.join(str(error).split())}")
     return taken
+
+
+def _has_output(view: RunView) -> bool:
+    """Whether there is something for the database: an ablation's table stays in its run folder."""
+    if view.state.kind != "screen":
+        return False
+    if view.state.status == "failed" and (view.state.error or "").startswith(_UNUSABLE):
+        return False  # it was tried: resuming the run tries again
+    return view.state.status == "done" or (view.state.status == "failed" and bool(screening.summary(view.run)))
 
 
 def take_in(workspace: Workspace, run: Run) -> None:
@@ -81,9 +132,13 @@ def take_in(workspace: Workspace, run: Run) -> None:
     ended = run.state().ended_at or datetime.now(UTC)
     screenings = []
     for name, counts in screening.summary(run).items():
-        parameters = configured(name, config.filters[name]).model_dump_json()
-        numbers = (counts["screened"], counts["flagged"])
-        screenings.append(Screening(run.run_id, config.dataset, name, counts["version"], parameters, *numbers, ended))
+        filter = configured(name, config.filters[name])
+        screenings.append(
+            Screening(
+                run.run_id, config.dataset, name, counts["version"], filter.model_dump_json(), counts["screened"],
+                counts["flagged"], ended, filter.threshold, counts.get("read_by", ""),
+            )
+        )  # fmt: skip
     workspace.flags.add(screenings, run.output / screening.FLAGS)
 
 

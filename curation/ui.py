@@ -5,7 +5,7 @@ Text from data and people is escaped before it goes into HTML (`shown`) or Markd
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from html import escape
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Any
 
 import streamlit as st
 
-from curation import diff, runs
+from curation import diff, meaning, runs
 from curation.pairs import Pair, Turn
 from curation.review import Card
 from curation.store.database import Busy, NotAWorkspace
+from curation.store.pairs import RowView
 from curation.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +32,7 @@ _PAGES: dict[str, dict[str, Any]] = {
 }
 # drawn by the style below: an icon given to st.Page is also fetched from fonts.gstatic.com, for the browser's tab
 _ICONS = ("home", "database", "filter_alt", "rule", "gavel", "play_circle")
+_OPENING_QUOTE = re.compile(r"(?<=\s)['\"]")  # an apostrophe stands behind a letter
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@^=\"'/])")
 _STYLE = """<style>
 .block-container {padding-top: 3rem; padding-bottom: 4rem; max-width: 1180px}
@@ -291,20 +293,83 @@ def _pieces_html(pieces: Iterable[diff.Piece]) -> str:
     return f'<div class="text">{"".join(marks[one.where].format(escape(one.text)) for one in pieces)}</div>'
 
 
+def pick_row(rows: Sequence[RowView], *, key: str, before: Sequence[Mapping[str, object]] = ()) -> int | None:
+    """Rows of a dataset as a table in which one can be ticked; returns its place. `before` holds cells to begin each with."""
+    shown = []
+    for number, one in enumerate(rows):
+        cells = dict(before[number]) if before else {}
+        cells |= {"row": one.row} | ({"subset": one.subset} if any(other.subset for other in rows) else {})
+        cells |= {"flags": ", ".join(one.filters), "verdicts": ", ".join(one.verdicts)}
+        cells |= {"asked": one.asked[:300], "chosen": one.chosen[:300], "rejected": one.rejected[:300]}
+        shown.append(cells)
+    columns: dict[str, Any] = {name: st.column_config.TextColumn(width="medium") for name in ("asked", "chosen", "rejected")}
+    columns |= {name: st.column_config.NumberColumn(format="%.2f") for name in ("near", "strength", "sd")}
+    picked = st.dataframe(
+        shown, hide_index=True, on_select="rerun", selection_mode="single-row", column_config=columns, key=key
+    )
+    chosen = picked["selection"]["rows"]
+    return int(chosen[0]) if chosen else None
+
+
+def pick_near(found: Sequence[meaning.Near], *, key: str) -> int | None:
+    """Pairs found by meaning, the nearest first, as a table in which one can be ticked."""
+    before = [{"near": round(one.similarity, 2), "by its": one.where} for one in found]
+    return pick_row([one.row for one in found], key=key, before=before)
+
+
+def show_neighbours(opened: Workspace, dataset: str, pair_id: str) -> None:
+    """The pairs of the dataset most like this one, and the one that is ticked."""
+    try:
+        with st.spinner("Comparing meanings"):
+            found = meaning.neighbours(opened, dataset, pair_id)
+    except meaning.NotRead as error:
+        not_read(str(error))
+        return
+    if not found:
+        st.caption("There is no other pair.")
+        return
+    picked = pick_near(found, key=f"neighbours-{pair_id}")
+    if picked is not None:
+        pair = opened.pairs.pair(found[picked].row.pair_id)
+        show_pair(pair, a=("chosen", pair.chosen.text), b=("rejected", pair.rejected.text))
+
+
+def not_read(words: str) -> None:
+    """What to do where the texts have no embeddings yet."""
+    st.info(plain(words), icon=":material/filter_alt:")
+    st.page_link("pages/filters.py", label="Screen the dataset", icon=":material/play_arrow:")
+
+
 def show_reasons(found: list[dict[str, object]], *, sides: dict[str, str] | None = None) -> None:
     """What the filters say of a pair, as a list; `sides` renames chosen and rejected where they must stay hidden."""
     lines = []
     if sides:  # the order must not tell which side is which either
+        if any(_tells_the_label(one) for one in found):
+            lines.append("<li>flagged for a reason that would tell the label; it is shown after the answer</li>")
+        found = [one for one in found if not _tells_the_label(one)]
         found = sorted(found, key=lambda one: (-float(str(one["score"])), str(one["filter"]), sides.get(str(one["side"]), "")))
     for one in found:
         side = str(one["side"])
         where = (sides or {}).get(side, side)
-        reason = str(one["reason"])
-        for label, name in (sides or {}).items():
-            reason = re.sub(rf"\b{label}\b", name, reason)
+        reason = renamed(str(one["reason"]), sides or {})
         lines.append(f"<li><b>{escape(str(one['filter']))}</b> ({escape(where)}, {one['score']:.2f}): {escape(reason)}</li>")
     body = f'<ul class="reasons">{"".join(lines)}</ul>' if lines else '<span class="quiet">No filter flags this pair.</span>'
     st.html(f'<div class="er">{body}</div>')
+
+
+def renamed(reason: str, sides: Mapping[str, str]) -> str:
+    """A reason with the sides called otherwise, up to where it begins to quote: a response's own words are left alone, as
+    "What was A?" in the place of "What was chosen?" would tell which side is A."""
+    opening = _OPENING_QUOTE.search(reason)
+    said, quoted = (reason[: opening.start()], reason[opening.start() :]) if opening else (reason, "")
+    for label, name in sides.items():
+        said = re.sub(rf"\b{label}\b", name, said)
+    return said + quoted
+
+
+def _tells_the_label(flag: Mapping[str, object]) -> bool:
+    """Whether a flag says which side is chosen, whatever it is called: some filters never flag the other one."""
+    return flag["filter"] == "contested" or (flag["filter"] == "toxic" and flag["side"] != "both")
 
 
 def note_key() -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from curation.board import Board, Clock, now
 from curation.store.database import Database
@@ -25,6 +26,7 @@ class Workspace:
         self.flags = FlagStore(self.database)
         self.verdicts = VerdictStore(self.database)
         self.releases = ReleaseStore(self.database)
+        self.held: dict[str, Any] = {}  # what an activity keeps in memory for its next question, by its name
         self._board: Board | None = None
         self._making = Lock()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from curation import release, review, ui
+from curation import meaning, release, review, ui
 from curation.forms import FIELDS
 from curation.importing import Imported, import_source
 from curation.release_policy import OUTCOMES, Policy
@@ -84,16 +84,20 @@ def import_form() -> None:
 
 
 def browse(dataset: str) -> None:
-    """Rows in order, narrowed and searched in the store, twenty at a time."""
+    """Rows in order, narrowed and searched in the store, twenty at a time; or those nearest in meaning to a text."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
+        by = st.segmented_control(
+            "Search by", ["words", "meaning"], default="words", required=True, key="search-by",
+            help="meaning finds pairs about the same thing, whatever their words",
+        )  # fmt: skip
         text = st.text_input(
-            "Search in all turns",
-            key="search",
-            type="search",
-            live="300ms",
-            placeholder="words, or a pair's id",
-            width=360,
-        )
+            "Search in all turns", key="search", type="search", live="300ms",
+            placeholder="words, or a pair's id" if by == "words" else "what the pair is about", width=360,
+        )  # fmt: skip
+    if by == "meaning":
+        search_by_meaning(dataset, text)
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         subsets = [subset for subset in opened.pairs.subsets(dataset) if subset]
         subset = st.selectbox("Subset", ["all", *subsets], key="browse-subset", width=200) if subsets else "all"
         found = [one.filter for one in opened.flags.current(dataset)]
@@ -119,24 +123,29 @@ def browse(dataset: str) -> None:
             )
             st.text(f"of {pages:,}")
     rows = opened.pairs.page(dataset, offset=(number - 1) * PAGE, limit=PAGE, **narrowed)
-    shown = [
-        {
-            "row": one.row, **({"subset": one.subset} if subsets else {}), "flags": ", ".join(one.filters),
-            "verdicts": ", ".join(one.verdicts), "asked": one.asked[:300],
-            "chosen": one.chosen[:300], "rejected": one.rejected[:300],
-        }
-        for one in rows
-    ]  # fmt: skip
-    medium = {name: st.column_config.TextColumn(width="medium") for name in ("asked", "chosen", "rejected")}
-    picked = st.dataframe(
-        shown, hide_index=True, on_select="rerun", selection_mode="single-row", column_config=medium,
-        key=f"rows-{dataset}-{number}-{hash(tuple(narrowed.values()))}",
-    )  # fmt: skip
-    chosen = picked["selection"]["rows"]
-    if chosen:
-        open_pair(dataset, rows[chosen[0]].pair_id)
+    picked = ui.pick_row(rows, key=f"rows-{dataset}-{number}-{hash(tuple(narrowed.values()))}")
+    if picked is not None:
+        open_pair(dataset, rows[picked].pair_id)
     else:
         st.caption("Tick a row to open its pair.")
+
+
+def search_by_meaning(dataset: str, text: str) -> None:
+    """The pairs nearest in meaning to what was typed."""
+    if not text.strip():
+        st.caption("Type what the pair is about, in a few words or a whole sentence.")
+        return
+    with st.spinner("Comparing meanings (the first time takes some seconds)"):
+        try:
+            found = meaning.search(opened, dataset, text.strip())
+        except meaning.NotRead as error:
+            ui.not_read(str(error))
+            return
+    picked = ui.pick_near(found, key=f"near-{dataset}-{hash(text)}")
+    if picked is not None:
+        open_pair(dataset, found[picked].row.pair_id)
+    else:
+        st.caption("Nearest first; `near` is the cosine with the nearest part of the pair. Tick a row to open its pair.")
 
 
 def open_pair(dataset: str, pair_id: str) -> None:
@@ -150,6 +159,8 @@ def open_pair(dataset: str, pair_id: str) -> None:
         ui.show_reasons(review.reasons(opened, dataset, pair_id))
         for one in opened.verdicts.of_pair(pair_id):
             st.text(f"{one.person}: {one.verdict}{' · ' + one.note if one.note else ''}")
+        if st.toggle("Pairs like this one", key=f"like-{pair_id}"):
+            ui.show_neighbours(opened, dataset, pair_id)
         with st.popover("Make it a gold pair"):
             answer = st.selectbox("The right verdict", [one.value for one in Verdict], key=f"gold-answer-{pair_id}")
             swapped = st.checkbox("Turn its label round", key=f"gold-swap-{pair_id}")
@@ -205,8 +216,11 @@ def policy_form(dataset: str) -> Policy:
         decision = st.segmented_control("What decides", ["majority", "unanimous"], default="majority", required=True)
         undecided = st.segmented_control("No decision, no adjudication", ["drop", "keep"], default="drop", required=True)
         flagged = st.segmented_control("Flagged, not reviewed", ["keep", "drop"], default="keep", required=True)
-        found = [one.filter for one in opened.flags.current(dataset)]
-        filters = st.multiselect("…but drop what these flag", found, help=fields["drop_unreviewed_filters"].description)
+        current = {one.filter: one for one in opened.flags.current(dataset)}
+        taken = state.get("drop-unreviewed", {}).get(dataset, {})  # from the Filters page, as long as nothing has changed
+        found, accepted = list(current), [name for name, one in taken.items() if current.get(name) == one]
+        words = fields["drop_unreviewed_filters"].description
+        filters = st.multiselect("…but drop what these flag", found, default=accepted, help=words)
         notes = st.checkbox("Reviewers' notes in labels.jsonl", help=fields["include_notes"].description)
     policy = Policy(
         verdicts=fates, flagged_unreviewed=flagged, drop_unreviewed_filters=tuple(filters), votes_needed=needed,

@@ -43,6 +43,8 @@ def show(view: runs.RunView) -> None:
             left = runs.remaining(view)
             words = f"{progress.done:,} of {progress.total:,} {progress.unit}" if progress.total else "starting"
             st.progress(min(1.0, share), text=words + (f", {ui.duration(left)} left" if left is not None else ""))
+            if progress.message:
+                st.caption(ui.plain(progress.message))
             st.button("Cancel", key=f"cancel-{run.run_id}", on_click=engine.cancel, args=(run,), icon=":material/stop_circle:")
         elif state.status in OVER:
             took = (state.ended_at - state.began_at).total_seconds() if state.ended_at and state.began_at else None

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation import overview, runs
 from curation.importing import import_source
 from curation.sources import source_of
 from curation.store.flags import Screening
@@ -43,6 +45,16 @@ def workspace(tmp_path: Path, clock: Clock) -> Iterator[Workspace]:
     opened = Workspace(tmp_path / "workspace", clock=clock)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def sample_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with the sample, really screened; whoever changes it works on a copy."""
+    folder = Path(tmp_path_factory.mktemp("screened")) / "workspace"
+    with closing(Workspace(folder)) as opened:
+        overview.open_sample(opened, ROOT / "data" / "sample.jsonl")
+        until(lambda: bool(runs.settle(opened)), seconds=60)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -81,8 +93,11 @@ def import_rows(workspace: Workspace, rows: list[dict[str, str]], name: str = "s
     return [pair_id for _, pair_id, _, _ in workspace.pairs.rows_in_order(name)]
 
 
-def flag_pairs(workspace: Workspace, scores: dict[str, float], *, dataset: str = "small", filter: str = "empty") -> None:
-    """Take in a screening that flags these pairs with these scores."""
+def flag_pairs(
+    workspace: Workspace, scores: dict[str, float], *, dataset: str = "small", filter: str = "empty",
+    threshold: float | None = None, read_by: str = "",
+) -> None:  # fmt: skip
+    """Take in a screening that finds these pairs with these scores; without a threshold all of them are flags."""
     number = len(workspace.flags.taken_in())
     file = workspace.folder / "flags.parquet"
     flags = {
@@ -91,7 +106,10 @@ def flag_pairs(workspace: Workspace, scores: dict[str, float], *, dataset: str =
     }  # fmt: skip
     pq.write_table(pa.table(flags), file)
     at = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(minutes=number)
-    workspace.flags.add([Screening(f"run-{number}", dataset, filter, 1, "{}", len(scores), len(scores), at)], file)
+    parameters = "{}" if threshold is None else json.dumps({"threshold": threshold})
+    counts = (len(scores), len(scores))
+    screening = Screening(f"run-{number}", dataset, filter, 1, parameters, *counts, at, threshold or 0.0, read_by)
+    workspace.flags.add([screening], file)
 
 
 def until(true: Callable[[], bool], *, seconds: float = 30.0) -> None:

@@ -14,14 +14,19 @@ FLOORS = {
     "app": 5, "pages": 5, "curation.cli": 5,
     "curation.ui": 4, "curation.screening": 4, "curation.review": 4, "curation.release": 4, "curation.runs": 4,
     "curation.importing": 4, "curation.report": 4, "curation.studies": 4, "curation.exchange": 4, "curation.overview": 4,
-    "curation.release_policy": 4, "curation.release_card": 4, "curation.screening_view": 4,
+    "curation.release_policy": 4, "curation.release_card": 4, "curation.screening_view": 4, "curation.meaning": 4,
+    "curation.ablation": 4, "curation.worth": 4, "curation.worth_results": 4,
     "curation.workspace": 3, "curation.board": 3,
     "curation.store": 2, "curation.sources": 2, "curation.forms": 2, "curation.filters": 2, "curation.interchange": 2,
     "curation.release_files": 2,
-    "curation.pairs": 1, "curation.embeddings": 1, "curation.diff": 1, "curation.charts": 1, "curation.tables": 1,
+    "curation.pairs": 1, "curation.readings": 1, "curation.embeddings": 1, "curation.toxicity": 1,
+    "curation.diff": 1, "curation.charts": 1, "curation.tables": 1,
     "curation.stats": 1, "training": 1,
 }  # fmt: skip
-BESIDE = {("curation.sources", "curation.forms"), ("curation.workspace", "curation.board")}  # one is a part of the other
+BESIDE = {  # the first is a part of the second, or rests on what it says of texts and models
+    ("curation.sources", "curation.forms"), ("curation.workspace", "curation.board"), ("curation.embeddings", "curation.pairs"),
+    ("curation.embeddings", "training"), ("curation.toxicity", "training"),
+}  # fmt: skip
 OURS = ("app", "pages", "curation", "training")
 
 

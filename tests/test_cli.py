@@ -189,6 +189,20 @@ def test_verdicts_of_others_come_in_by_row_and_bad_ones_are_named(workspace, tmp
 # ---- the documents keep up
 
 
+def test_a_filter_that_fails_is_told_and_what_the_others_found_is_there(elephant, tmp_path):
+    file = tmp_path / "small.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in SMALL))
+    elephant("import", file)
+    (tmp_path / "no model").mkdir()
+    chosen = ("--filter", "empty", "--filter", "vague", "--set", f"vague.model={tmp_path / 'no model'}")
+    said = elephant("screen", "small", *chosen, expect=2)
+    assert "FiltersFailed: vague: ValueError: no sentence-transformers model" in said
+    assert [line.split() for line in elephant("flags", "small").splitlines()] == [
+        ["filter", "subset", "pairs", "of"],
+        ["empty", "1", "4"],
+    ]
+
+
 def test_every_command_filter_and_page_is_in_the_readme():
     from curation.filters.registry import FILTERS
 

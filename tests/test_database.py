@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
 
 import duckdb
 import pytest
 
 from curation.store import database as module
 from curation.store.database import Busy, Database, NotAWorkspace, restore
+from curation.store.flags import Screening
 from curation.store.schema import MIGRATIONS
 from curation.workspace import Workspace
 from tests.conftest import ROOT, import_rows, numbered, until
@@ -394,3 +397,25 @@ def test_a_full_disk_refuses_answers_with_a_sentence_and_loses_none(workspace, t
     refused, *said = done.stdout.split()
     assert (int(refused), len(set(said))) == (20, 40)
     assert {one.pair_id for one in Workspace(workspace.folder).verdicts.standing()} == set(said)
+
+
+def test_a_workspace_of_the_first_version_keeps_its_flags_and_its_screenings_when_it_is_brought_up_to_date(tmp_path):
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    with closing(duckdb.connect(str(tmp_path / "workspace.duckdb"))) as old:
+        old.execute(MIGRATIONS[0])
+        old.execute("INSERT INTO schema_versions VALUES (1, now())")
+        old.execute("INSERT INTO screenings VALUES ('run', 'd', 'vague', 1, '{}', 3, 2, ?)", [at])
+        old.execute(
+            "INSERT INTO all_flags VALUES ('run', 'p1', 'vague', 'chosen', 0.4, 'a'), ('run', 'p2', 'vague', 'both', 0.9, 'b')"
+        )
+    with closing(Workspace(tmp_path)) as opened:
+        assert opened.flags.current("d") == [Screening("run", "d", "vague", 1, "{}", 3, 2, at, 0.0, "")]
+        found = [opened.flags.of_pair("d", pair_id) for pair_id in ("p1", "p2")]
+        assert found == [
+            [{"filter": "vague", "side": "chosen", "score": 0.4, "reason": "a", "detail": ""}],
+            [{"filter": "vague", "side": "both", "score": 0.9, "reason": "b", "detail": ""}],
+        ]
+        opened.flags.set_threshold("d", "vague", 0.5, "ana", at)
+        assert [one.flagged for one in opened.flags.current("d")] == [1]
+        with pytest.raises(ValueError, match=r"the threshold 1.5 of vague: expected 0 to 1"):
+            opened.flags.set_threshold("d", "vague", 1.5, "ana", at)

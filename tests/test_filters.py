@@ -20,7 +20,9 @@ def pair_of(chosen: str, rejected: str = LONG, *asked: str, rows: tuple[int, ...
 
 
 def found(name: str, pairs: Pair | Iterable[Pair], **parameters: object) -> list[Flag]:
-    return list(configured(name, parameters).flags([pairs] if isinstance(pairs, Pair) else pairs))
+    """What is flagged: findings below the threshold are left out."""
+    judge = configured(name, parameters)
+    return [one for one in judge.flags([pairs] if isinstance(pairs, Pair) else pairs) if one.score >= judge.threshold]
 
 
 def sides(name: str, pair: Pair, **parameters: object) -> list[str]:
@@ -31,7 +33,9 @@ def sides(name: str, pair: Pair, **parameters: object) -> list[str]:
 
 
 def test_the_filters_come_in_the_order_they_are_shown():
-    assert list(FILTERS) == ["empty", "transcript", "repetitive", "vague", "indistinct", "duplicate"]
+    assert list(FILTERS) == [
+        "empty", "transcript", "repetitive", "vague", "indistinct", "duplicate", "toxic", "contested",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -104,10 +108,11 @@ def test_parameters_may_come_as_text():
         (
             "vaque",
             {},
-            "there is no filter 'vaque'; expected one of empty, transcript, repetitive, vague, indistinct, duplicate",
+            "there is no filter 'vaque'; expected one of empty, transcript, repetitive, vague, indistinct, duplicate, "
+            "toxic, contested",
         ),
-        ("empty", {"at_least": 1}, "filter 'empty' has no parameter 'at_least'; expected one of punctuation_too"),
-        ("duplicate", {"at_least": 1}, "filter 'duplicate' has no parameter 'at_least'; it has none"),
+        ("empty", {"at_least": 1}, "filter 'empty' has no parameter 'at_least'; expected one of threshold, punctuation_too"),
+        ("duplicate", {"at_least": 1}, "filter 'duplicate' has no parameter 'at_least'; expected one of threshold"),
         (
             "repetitive",
             {"at_least": "2"},
@@ -304,7 +309,6 @@ def test_vague_finds_a_stub_after_a_question(text):
         ("How do I fix it?", "What do you mean by fix?"),
         ("How do I fix it?", "What? Turn it off first."),
         ("Where does she live?", "I'm sorry, I can't help you with that."),
-        ("What's in it?", "I'm not sure I can tell you that."),
     ],
 )
 def test_vague_leaves_a_short_answer_that_fits_alone(asked, text):

@@ -1,8 +1,9 @@
-"""The rule filters on HH-RLHF's test set, where some counts are known from elsewhere."""
+"""The filters on HH-RLHF's test set, where some counts are known from elsewhere; embeddings on a part of it."""
 
 import gzip
 import json
 import os
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -25,9 +26,9 @@ def pairs() -> list[Pair]:
     return [Pair.of_texts(**json.loads(line)) for line in lines]
 
 
-def reasons(name: str, pairs: list[Pair]) -> Counter[str]:
+def reasons(name: str, pairs: list[Pair], **parameters: object) -> Counter[str]:
     """How often each reason is given, up to its first colon."""
-    return Counter(flag.reason.split(":")[0] for flag in configured(name, {}).flags(pairs))
+    return Counter(flag.reason.split(":")[0] for flag in configured(name, parameters).flags(pairs))
 
 
 def test_eleven_pairs_have_an_empty_side(pairs):
@@ -36,7 +37,7 @@ def test_eleven_pairs_have_an_empty_side(pairs):
 
 
 def test_thirty_six_pairs_have_identical_sides(pairs):
-    assert reasons("indistinct", pairs)["the two sides are identical"] == 36
+    assert reasons("indistinct", pairs, meaning=False)["the two sides are identical"] == 36
 
 
 def test_seventeen_pairs_have_two_contexts_and_two_more_go_on_into_a_human_turn(pairs):
@@ -49,9 +50,18 @@ def test_no_pair_comes_twice_or_with_its_label_swapped(pairs):
     assert reasons("duplicate", pairs).total() == 0
 
 
-@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("name", [name for name in FILTERS if name != "contested"])
 def test_a_filter_flags_few_real_pairs_each_side_once_with_scores_in_range(pairs, name):
-    flags = list(configured(name, {}).flags(pairs))
-    assert len({flag.pair_id for flag in flags}) < 0.03 * len(pairs)
-    assert len({(flag.pair_id, flag.side) for flag in flags}) == len(flags)
-    assert all(0 < flag.score <= 1 and flag.reason for flag in flags)
+    some = random.Random(0).sample(pairs, 150) if name in ("vague", "indistinct") else pairs  # embedding all takes minutes
+    judge = configured(name, {})
+    findings = list(judge.flags(some))
+    assert len({flag.pair_id for flag in findings if flag.score >= judge.threshold}) < 0.06 * len(some)
+    assert len({(flag.pair_id, flag.side) for flag in findings}) == len(findings)
+    assert all(0 < flag.score <= 1 and flag.reason for flag in findings)
+
+
+def test_a_committee_gives_every_real_pair_a_strength_of_either_sign(pairs):
+    some = random.Random(1).sample(pairs, 120)
+    strengths = [json.loads(one.detail)["mean"] for one in configured("contested", {}).flags(some)]
+    assert len(strengths) == 120
+    assert -5 < min(strengths) < 0 < max(strengths) < 5

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from curation import overview, review, runs, ui
+from curation import overview, review, runs, screening_view, ui
+from curation.filters.registry import FILTERS
 from curation.review import Settings, Verdict, View
 from curation.workspace import Workspace
 from tests.browser import Person, chromium, serving
-from tests.conftest import ROOT, hh, import_rows, until
+from tests.conftest import ROOT, flag_pairs, hh, import_rows, until
 
 PAGES = {
     "overview": "Overview", "datasets": "Datasets", "filters": "Filters", "review": "Review", "adjudicate": "Adjudicate",
@@ -62,12 +63,10 @@ def empty(tmp_path, monkeypatch) -> Iterator[App]:
 
 
 @pytest.fixture(scope="module")
-def screened(tmp_path_factory) -> Path:
+def screened(tmp_path_factory, sample_workspace) -> Path:
     """A workspace with the sample, really screened, and five pairs on which two of three reviewers disagree."""
-    folder = tmp_path_factory.mktemp("sample") / "workspace"
+    folder = Path(shutil.copytree(sample_workspace, tmp_path_factory.mktemp("sample") / "workspace"))
     with closing(Workspace(folder)) as workspace:
-        overview.open_sample(workspace, ROOT / "data" / "sample.jsonl")
-        until(lambda: bool(runs.settle(workspace)), seconds=60)
         review.change_settings(workspace, "sample", Settings(overlap=2, control_share=0, gold_share=0), "lead")
         for person, choices in {
             "ben": ("vague", "A", "toxic", "A", "A"),
@@ -118,6 +117,7 @@ TABS = [
     ("overview", {}), ("datasets", {"datasets-tab": "Browse"}), ("datasets", {"datasets-tab": "Rejects"}),
     ("datasets", {"datasets-tab": "Releases"}), ("datasets", {"datasets-tab": "Import"}),
     ("filters", {"filters-tab": "What they found"}), ("filters", {"filters-tab": "What they are"}),
+    ("filters", {"filters-tab": "What they are worth"}), ("filters", {"filters-tab": "What cleaning does"}),
     ("review", {"tab": "Review"}), ("review", {"tab": "My decisions"}), ("review", {"tab": "Settings"}),
     ("adjudicate", {"which": "Open"}), ("adjudicate", {"which": "Settled"}), ("runs", {}),
 ]  # fmt: skip
@@ -255,7 +255,7 @@ def test_a_run_is_started_from_the_page_and_taken_in_when_it_is_over(empty):
     import_rows(empty.workspace, rows)
     at = empty.go("filters")
     assert "not screened yet" in empty.words()
-    for name in ("transcript", "vague", "indistinct", "duplicate"):
+    for name in ("transcript", "vague", "indistinct", "duplicate", "toxic", "contested"):
         at.checkbox(key=f"on-{name}").uncheck().run()
     at.button(key="screen").click().run()
     assert list(at.exception) == []
@@ -270,6 +270,60 @@ def test_a_run_is_started_from_the_page_and_taken_in_when_it_is_over(empty):
     empty.go("runs")
     assert view.run.run_id in empty.words()
     assert "small: empty, repetitive" in empty.words()
+
+
+def test_the_strength_of_labels_is_shown_and_either_tail_opens(sample):
+    at = sample.go("filters")
+    assert "How strongly models prefer the labels" in sample.words()
+    table = screening_view.strengths(sample.workspace, "sample")
+    assert len(table) == 234  # distinct pairs
+    for end, best in (("against their label", table["mean"].min()), ("for their label", table["mean"].max())):
+        at.segmented_control(key="tail").set_value(end).run()
+        shown = next(
+            one.value for one in at.dataframe if "strength" in one.value.columns and "votes against" in one.value.columns
+        )
+        assert len(shown) == 20
+        assert shown["strength"].tolist() == sorted(shown["strength"], reverse=end == "for their label")
+        assert shown["strength"].iloc[0] == best
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("the chosen response says nothing: 'What was chosen?'", "the A response says nothing: 'What was chosen?'"),
+        ('the rejected response says: "I\'m chosen, not rejected"', 'the B response says: "I\'m chosen, not rejected"'),
+        (
+            "the chosen side begins with the other role's marker, unlike the rejected",
+            "the A side begins with the other role's marker, unlike the B",
+        ),
+    ],
+)
+def test_a_blind_reason_renames_the_sides_but_not_what_a_response_says(reason, shown):
+    assert ui.renamed(reason, {"chosen": "A", "rejected": "B"}) == shown
+
+
+def test_which_model_read_is_said_on_the_page(sample):
+    sample.go("filters")
+    words = sample.words()
+    assert "read by all\\-MiniLM\\-L6\\-v2" in words
+    assert "alt\\-profanity\\-check" in words
+    toxic = next(one for one in sample.workspace.flags.current("sample") if one.filter == "toxic")
+    assert toxic.read_by.endswith("because Detoxify's weights are not on this machine")
+
+
+def test_policies_are_compared_from_the_page(sample):
+    at = sample.go("filters", **{"filters-tab": "What cleaning does"})
+    assert "None yet" in sample.words()
+    at.button(key="compare").click().run()
+    until(lambda: runs.all_runs(sample.workspace)[0].state.status == "done", seconds=60)
+    at = sample.go("filters", **{"filters-tab": "What cleaning does"})
+    (table,) = [one.value for one in at.dataframe]
+    assert table["policy"].tolist()[:2] == ["nothing", "+ verdicts"]
+    assert table["rows kept"].iloc[0] == "239"
+    assert len(at.warning) == 0
+    review.settle(sample.workspace, "sample", sample.workspace.verdicts.disputed("sample")[0][0], Verdict.TOXIC, "lead")
+    at = sample.go("filters", **{"filters-tab": "What cleaning does"})
+    assert "compare again" in at.warning[0].value
 
 
 def test_a_threshold_changed_on_the_page_is_what_the_run_is_told(empty):
@@ -336,6 +390,52 @@ def test_every_key_stands_on_its_button(sample):
         "A": "1", "B": "2", "vague": "0", "toxic": "t", "repetitive": "p", "empty": "e",
     }  # fmt: skip
     assert pressed == {"skip": "space", "undo": "u", "note": "n", "difference": "d", "help": "h"}
+
+
+def test_a_form_starts_at_the_filters_own_threshold_where_the_last_screening_knew_none(empty):
+    (pair_id,) = import_rows(empty.workspace, [hh("Name a river.", "The Danube.", "")])
+    flag_pairs(empty.workspace, {pair_id: 0.9}, filter="vague")  # as an older version stored it
+    at = empty.go("filters", **{"filters-tab": "What they are"})
+    assert at.number_input(key="vague.threshold").value == 0.6
+
+
+def test_what_was_typed_for_one_dataset_is_no_start_for_another(empty):
+    for name in ("one", "two"):
+        import_rows(empty.workspace, [hh("Name a river.", "The Danube.", name)], name)
+    at = empty.go("filters")
+    at.number_input(key="repetitive.at_least").set_value(0.9).run()
+    other = "one" if at.selectbox(key="dataset-choice").value == "two" else "two"
+    at.selectbox(key="dataset-choice").set_value(other).run()
+    assert at.number_input(key="repetitive.at_least").value == FILTERS["repetitive"].model_fields["at_least"].default
+
+
+def test_findings_below_the_threshold_can_be_looked_at(sample):
+    at = sample.go("filters")
+    at.selectbox(key="example-filter").set_value("contested").run()
+    at.toggle(key="below-contested").set_value(True).run()
+    assert list(at.exception) == []
+    shown = "".join(one.proto.body for one in at.get("html"))
+    scores = [float(text) for text in re.findall(r"<b>contested</b> \(pair, ([0-9.]+)\)", shown)]
+    assert len(scores) == 5
+    assert max(scores) < 0.75
+
+
+def test_pairs_are_found_by_meaning_and_their_neighbours_shown(sample):
+    at = sample.go("datasets")
+    at.segmented_control(key="search-by").set_value("meaning").run()
+    at.text_input(key="search").set_value("cooking pasta").run()
+    assert list(at.exception) == []
+    (shown,) = [one.value for one in at.dataframe]
+    assert len(shown) == 20
+    assert shown["near"].tolist() == sorted(shown["near"], reverse=True)
+    assert "pasta" in " ".join(shown[["asked", "chosen", "rejected"]].iloc[0]).lower()
+
+
+def test_search_by_meaning_before_anything_is_read_says_what_to_do(empty):
+    import_rows(empty.workspace, [hh("Name a river.", "The Danube.", "Water.")])
+    at = empty.go("datasets", **{"search-by": "meaning"})
+    at.text_input(key="search").set_value("water").run()
+    assert "3 of 3 texts of 'small' are not read yet" in at.info[0].value.replace("\\", "")
 
 
 def test_a_dataset_that_is_not_screened_says_so_in_review(empty):

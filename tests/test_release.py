@@ -22,6 +22,7 @@ from curation.release import Policy, in_words, plan, policy_from, release, rule
 from curation.review import Verdict
 from curation.sources import source_of
 from curation.stats.accuracy import wilson
+from curation.store.flags import Screening
 from curation.store.verdicts import Decision, Settlement
 from curation.workspace import Workspace
 from tests.conftest import ROOT, SMALL, Clock, flag_pairs, hh, import_rows, numbered
@@ -398,7 +399,8 @@ def test_the_manifest_is_the_one_on_record_and_names_its_sources(workspace, smal
     assert recorded.folder == "releases/one"
     assert manifest["as_of"] == workspace.clock().isoformat()
     assert manifest["dataset"]["content_hash"] == workspace.pairs.dataset("small").content_hash
-    assert manifest["screenings"] == [{"filter": "empty", "version": 1, "parameters": {}, "screened": 1, "flagged": 1}]
+    screening = {"filter": "empty", "version": 1, "parameters": {}, "threshold": 0.0, "read_by": ""}
+    assert manifest["screenings"] == [{**screening, "screened": 1, "flagged": 1}]
     assert manifest["policy"] == Policy().model_dump(mode="json")
     assert in_words(manifest) == "4 of 4 rows kept, 0 swapped, 0 dropped"
     assert workspace.releases.pairs_in(recorded) == 4
@@ -604,3 +606,19 @@ def test_a_plan_of_160800_rows_takes_seconds(workspace):
     counts = plan(workspace, "small", Policy()).counts
     assert time.perf_counter() - began < 5
     assert (counts["rows"]["kept"], counts["rows"]["dropped"]) == (158_800, 2000)
+
+
+def test_manifest_and_card_say_which_model_read_and_name_no_folder_of_this_machine(workspace, small):
+    read_by = "alt-profanity-check 1.9.1 (knows words, not meaning), because Detoxify's weights are not on this machine | <b>"
+    parameters = json.dumps({"threshold": 0.5, "model": "/home/ana/models/detoxify"})
+    at = workspace.clock()
+    workspace.flags.add([Screening("run", "small", "toxic", 1, parameters, 4, 0, at, 0.5, read_by)], None)
+    recorded = release(workspace, "small", "one", Policy())
+    (screening,) = json.loads(recorded.manifest)["screenings"]
+    assert (screening["read_by"], screening["threshold"]) == (read_by, 0.5)
+    assert screening["parameters"] == {"threshold": 0.5, "model": "detoxify"}
+    card = (workspace.folder / recorded.folder / "README.md").read_text()
+    assert "alt-profanity-check 1.9.1" in card
+    assert "/home/ana" not in card + recorded.manifest
+    line = next(line for line in card.splitlines() if "alt-profanity-check" in line)
+    assert "`" in line.split("alt-profanity-check")[0][-3:]

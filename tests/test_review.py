@@ -657,7 +657,7 @@ def test_disputed_pairs_come_with_the_lowest_agreement_first_until_they_are_sett
 def test_the_reasons_of_the_filters_can_be_shown(workspace, ids):
     flag_pairs(workspace, {ids[0]: 0.5})
     assert review.reasons(workspace, "small", ids[0]) == [
-        {"filter": "empty", "side": "chosen", "score": 0.5, "reason": "because"}
+        {"filter": "empty", "side": "chosen", "score": 0.5, "reason": "because", "detail": ""}
     ]
 
 

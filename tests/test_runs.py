@@ -17,7 +17,7 @@ from training import engine
 from training.run import Run
 
 EMPTY = {"empty": {}}
-FLAG_OF_SMALL = {"filter": "empty", "side": "rejected", "score": 1.0, "reason": "the rejected response is empty"}
+FLAG_OF_SMALL = {"filter": "empty", "side": "rejected", "score": 1.0, "reason": "the rejected response is empty", "detail": ""}
 SIZE = 160_000  # pairs of a run that is still at work when it is interrupted
 
 
@@ -65,7 +65,7 @@ def nothing_left_running(workspace):
 
 def test_a_run_is_queued_done_and_its_flags_are_taken_in_once(workspace, ids):
     run = runs.start_screening(workspace, "small", EMPTY)
-    assert run.config() == {"dataset": "small", "filters": {"empty": {"punctuation_too": False}}}
+    assert run.config() == {"dataset": "small", "filters": {"empty": {"threshold": 0.0, "punctuation_too": False}}}
     state = wait(run)
     assert (state.status, state.error, state.kind) == ("done", None, "screen")
     assert state.queued_at <= state.began_at <= state.ended_at
@@ -78,7 +78,7 @@ def test_a_run_is_queued_done_and_its_flags_are_taken_in_once(workspace, ids):
     runs.take_in(workspace, run)
     assert (len(workspace.flags.export("small")), workspace.flags.generation) == (1, generation)
     (current,) = workspace.flags.current("small")
-    assert current[:7] == (run.run_id, "small", "empty", 1, '{"punctuation_too":false}', 4, 1)
+    assert current[:7] == (run.run_id, "small", "empty", 1, '{"threshold":0.0,"punctuation_too":false}', 4, 1)
     assert [(view.run.run_id, view.state.status, view.taken_in) for view in runs.all_runs(workspace)] == [
         (run.run_id, "done", True)
     ]
@@ -89,7 +89,7 @@ def test_the_latest_run_of_a_filter_is_what_holds(workspace, ids):
         wait(runs.start_screening(workspace, "small", {"empty": parameters}))
         runs.settle(workspace)
     (current,) = workspace.flags.current("small")
-    assert current.parameters == '{"punctuation_too":true}'
+    assert current.parameters == '{"threshold":0.0,"punctuation_too":true}'
     assert workspace.flags.counts("small") == [{"filter": "empty", "subset": "", "pairs": 1, "of": 4}]
     assert [view.taken_in for view in runs.all_runs(workspace)] == [True, True]
 
@@ -100,7 +100,11 @@ def test_the_latest_run_of_a_filter_is_what_holds(workspace, ids):
         ("other", EMPTY, "no dataset 'other': there is small"),
         ("small", {}, "no filter chosen: expected one or more of "),
         ("small", {"emtpy": {}}, "there is no filter 'emtpy'; expected one of "),
-        ("small", {"empty": {"least": 3}}, "filter 'empty' has no parameter 'least'; expected one of punctuation_too"),
+        (
+            "small",
+            {"empty": {"least": 3}},
+            "filter 'empty' has no parameter 'least'; expected one of threshold, punctuation_too",
+        ),
         ("small", {"empty": {"punctuation_too": "perhaps"}}, "filter 'empty': punctuation_too is 'perhaps', but "),
     ],
 )
@@ -137,7 +141,8 @@ def test_a_cancelled_run_stops_and_resumed_finds_what_an_undisturbed_one_finds(w
     assert {name: (run.checkpoints / name).stat().st_mtime_ns for name in kept} == kept  # looked at no pair twice
     assert found_by(run).equals(found_by(undisturbed))
     assert found_by(run).num_rows == SIZE // 4
-    assert screening.summary(run) == screening.summary(undisturbed) == {"empty": {"version": 1, "screened": SIZE, "flagged": 1}}
+    counts = {"version": 1, "screened": SIZE, "flagged": 1, "read_by": ""}
+    assert screening.summary(run) == screening.summary(undisturbed) == {"empty": counts}
     assert engine.cancel(run).status == "done"
 
 

@@ -1,4 +1,4 @@
-"""The rule filters on the sample: what they find of what was planted, and what they flag besides."""
+"""The filters on the sample: what they find of what was planted, and what they flag besides."""
 
 import json
 from collections.abc import Iterator
@@ -13,6 +13,10 @@ from curation.filters.registry import FILTERS, configured
 from curation.pairs import Pair
 
 DATA = Path(__file__).parents[1] / "data"
+
+
+# `toxic` finds what its model knows, and the word list knows little; `contested` learns from the dataset, and this one is small
+NO_MATTER_WHICH_MODEL = [name for name in FILTERS if name not in ("toxic", "contested")]
 
 
 def read(name: str) -> list[dict[str, Any]]:
@@ -35,6 +39,12 @@ def pairs() -> list[Pair]:
     return [replace(pair, rows=tuple(rows[pair_id])) for pair_id, pair in by_id.items()]
 
 
+def flagged(name: str, pairs: list[Pair], **parameters: object) -> list[Flag]:
+    """What is flagged: findings below the threshold are left out."""
+    judge = configured(name, parameters)
+    return [one for one in judge.flags(pairs) if one.score >= judge.threshold]
+
+
 def rows_of(flags: list[Flag], pairs: list[Pair]) -> set[int]:
     flagged = {flag.pair_id for flag in flags}
     return {row for pair in pairs if pair.pair_id in flagged for row in pair.rows}
@@ -42,7 +52,7 @@ def rows_of(flags: list[Flag], pairs: list[Pair]) -> set[int]:
 
 def test_the_key_names_every_row_in_order_and_only_filters_there_are():
     assert [entry["row"] for entry in KEY] == list(range(len(TEXTS))) == list(range(239))
-    assert {entry["filter"] for entry in KEY} == {None, *FILTERS}
+    assert {entry["filter"] for entry in KEY} == {None, *NO_MATTER_WHICH_MODEL}
     assert sum(entry["noise"] == "none" for entry in KEY) == 130
 
 
@@ -63,26 +73,26 @@ def test_every_transcript_round_trips():
         assert Pair.of_texts(**texts).transcripts() == (texts["chosen"], texts["rejected"])
 
 
-@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("name", NO_MATTER_WHICH_MODEL)
 def test_a_filter_finds_what_was_planted_for_it_and_little_else(pairs, name):
-    found = rows_of(list(configured(name, {}).flags(pairs)), pairs)
+    found = rows_of(flagged(name, pairs), pairs)
     planted = {entry["row"] for entry in KEY if entry["filter"] == name}
     assert len(found & planted) / len(planted) >= 0.95, f"missed rows {sorted(planted - found)}"
     assert len(found & planted) / len(found) >= 0.95, f"false alarms in rows {sorted(found - planted)}"
 
 
-@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("name", [*NO_MATTER_WHICH_MODEL, "toxic"])
 def test_clean_pairs_are_let_go(pairs, name):
-    found = rows_of(list(configured(name, {}).flags(pairs)), pairs)
+    found = rows_of(flagged(name, pairs), pairs)
     assert not [row for row in found if KEY[row]["noise"] == "none"]
 
 
-@pytest.mark.parametrize("name", [name for name, kind in FILTERS.items() if name not in ("transcript", "duplicate")])
+@pytest.mark.parametrize("name", [name for name in NO_MATTER_WHICH_MODEL if name not in ("transcript", "duplicate")])
 def test_a_flag_names_the_side_that_was_planted(pairs, name):
     # `transcript` says "pair" where one side merely runs on: by its rule the contexts differ
     sides: dict[int, set[str]] = {}
     by_id = {pair.pair_id: pair for pair in pairs}
-    for flag in configured(name, {}).flags(pairs):
+    for flag in flagged(name, pairs):
         for row in by_id[flag.pair_id].rows:
             sides.setdefault(row, set()).add(flag.side)
     for entry in KEY:
@@ -102,5 +112,5 @@ def test_what_a_filter_says_does_not_depend_on_where_batches_end(pairs, name, si
     assert [flag for batch in batched(pairs, size) for flag in judge.flags(batch)] == list(judge.flags(pairs))
 
 
-def test_only_duplicate_needs_the_whole_dataset_at_once():
-    assert [name for name, kind in FILTERS.items() if not kind.alone] == ["duplicate"]
+def test_only_filters_that_compare_or_read_want_the_whole_dataset_at_once():
+    assert [name for name, kind in FILTERS.items() if kind.alone] == ["empty", "transcript", "repetitive"]

@@ -5,14 +5,18 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from curation.filters.base import Filter
+from curation.filters.contested import Contested
 from curation.filters.duplicate import Duplicate
 from curation.filters.empty import Empty
 from curation.filters.indistinct import Indistinct
 from curation.filters.repetitive import Repetitive
+from curation.filters.toxic import Toxic
 from curation.filters.transcript import Transcript
 from curation.filters.vague import Vague
 
-FILTERS: dict[str, type[Filter]] = {one.name: one for one in (Empty, Transcript, Repetitive, Vague, Indistinct, Duplicate)}
+FILTERS: dict[str, type[Filter]] = {
+    one.name: one for one in (Empty, Transcript, Repetitive, Vague, Indistinct, Duplicate, Toxic, Contested)
+}
 
 
 def configured(name: str, parameters: Mapping[str, object]) -> Filter:

@@ -1,142 +1,170 @@
-"""Filter: stubs that neither answer nor ask anything in particular."""
+"""Filter: responses that say nothing in particular, by their words or by how far they are from what was asked."""
 
+import json
+import math
 import re
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 from pydantic import Field
 
-from curation.filters.base import Filter, Flag
+from curation.embeddings import PACKAGED, Embedder, asked
+from curation.filters import stubs
+from curation.filters.base import Flag, Numbers, Read, ReadingFilter, several
 from curation.pairs import Pair
+from curation.readings import Reader
 
-_WORD = re.compile(r"\w")
-_END = re.compile(r"[.!?…,;:\-–—\n]+")
+# what can be said to anything: a response near one of these and far from its prompt does not answer it
+_NOT_KNOWING = (
+    "I don't know the answer to that.", "I don't have any information about that.", "I'm not sure I can answer that question.",
+)  # fmt: skip
+_NON_ANSWERS = (
+    "I'm sorry, I don't understand your question.", "Could you tell me more about what you mean?",
+    "I'm not sure what you mean.", "What would you like to know?", "I'd be happy to help with that.",
+    "Could you give me more details?", "Would you like me to look that up for you?", "That's an interesting question.",
+    "What do you think about it?", "Is there something specific you have in mind?",
+    "I'm not really sure what you're asking for.", *_NOT_KNOWING,
+)  # fmt: skip
+_REFUSAL = re.compile(
+    r"\b(?:can'?t|cannot|won'?t|will not|not (?:going|willing|comfortable|able|allowed|appropriate|a good idea|okay|right)|"
+    r"unable|refuse|illegal|unethical|immoral|inappropriate|harm\w*|danger\w*|hurt\w*|violen\w*|racis\w*|offensive|"
+    r"shouldn'?t|don'?t (?:want to (?:help|do|say|talk|discuss|give|tell)|think (?:that|this|it|you should)))\b"
+)
 _APOSTROPHES = str.maketrans("’‘`", "'''")
-_AROUND = " \"'“”()*[]"
-# words that change nothing about a stub; they are taken out before it is looked at
-_FILLERS = re.compile(
-    r"\b(?:(?:i'm|i am) afraid|(?:(?:i'm|i am) )?(?:so |very )?sorry(?: but)?|please|well|oh|u[mh]+h*|hm+|"
-    r"quite|really|still|just|honestly|exactly|entirely|completely|fully|totally|very|a (?:little )?bit|a little)\b"
-)
-
-_THAT = "(?:that|this|it|you)"
-_MEAN = (
-    f"(?:what )?(?:you(?: mean|'re (?:asking|saying)| are (?:asking|saying)| said)|(?:that|this|it) means?)"
-    f"(?: (?:by |about )?(?:me|{_THAT}))?"
-)
-_QUESTION = "(?:the|your|this|that) (?:question|request|statement|message)"
-_OBJECT = f"(?: (?:{_THAT}|{_QUESTION}|{_MEAN}))?(?: (?:by|about|on) {_THAT})?(?: (?:again|for me))?"
-_MORE = f"(?:(?:tell me|say|explain) more|go on|elaborate)(?: (?:about |on )?{_THAT})?"
-
-# the kinds of stubs, each with how surely it says nothing
-_LOST = (
-    f"(?:what|how) (?:do|did|would) you mean(?: (?:by )?{_THAT})?|what does {_THAT} mean|what(?: (?:was|is) {_THAT})?",
-    "what did you (?:say|ask)|what was the question|huh|come again|a what|how what|(?:i'm|i am) confused",
-    "(?:i beg your )?pardon(?: me)?|excuse me|is that a question",
-    f"(?:(?:i'm|i am) )?not (?:sure|certain)(?: (?:that )?i)? (?:understand|follow|get|know){_OBJECT}",
-    f"(?:(?:i'm|i am) )?not (?:sure|certain) (?:{_MEAN}|how to (?:interpret|answer|take) {_THAT})",
-    f"i (?:do not|don't|did not|didn't|cannot|can't|don't think i) (?:understand|follow|get){_OBJECT}",
-    f"i (?:do not|don't) know (?:{_MEAN}|what to say(?: to {_THAT})?)|it(?:'s| is) (?:unclear|not clear) {_MEAN}",
-    f"(?:(?:can|could|would) you )?(?:rephrase|repeat|say){_OBJECT}",
-)
-_ACKNOWLEDGING = (
-    "i (?:see|understand|hear you)|understood|noted|ah|mm+|er+",
-    f"let me (?:see|think)(?: (?:about {_THAT}|for a (?:moment|minute|second)))?",
-    "(?:that's|that is) (?:too )?(?:bad|awful|terrible|sad)|how (?:awful|terrible|sad)|too bad",
-)
-# after a statement these keep a conversation going; after a question or a request they put it off
-_ASKING_ON = (
-    "(?:but )?why(?: not)?|how (?:so|come)|in what way|like what|so|is that (?:so|right)",
-    f"what do you think(?: (?:about|of) {_THAT})?|why are you asking(?: {_THAT})?",
-    f"why (?:do|would) you (?:ask|say {_THAT}|think (?:that|so)|want to (?:know|ask)(?: {_THAT})?)",
-    f"(?:(?:can|could|would) you )?(?:clarify|explain){_OBJECT}|(?:can|could|would) you be more specific",
-    f"what makes you (?:say|think|ask) (?:{_THAT}|so)|(?:(?:can|could|would|will) you )?{_MORE}",
-)
-# fine after a statement and, most of them, after a question that wants a yes
-_AGREEING = (
-    "ok|okay|k|alright|all right|fine|sure|sure thing|of course|certainly|absolutely|got it|great|good|cool|nice|wow",
-    "(?:(?:that's|that is|how) )?interesting|(?:ha)+|heh|lol",
-    "yeah|thanks|thank you|no problem|i agree|one (?:sec|second|moment)|hold on",
-    "(?:i'd be|i'm|i am|i would be) (?:happy|glad) to(?: help)?",
-)
-_UNSURE = ("i (?:don't|do not) know|(?:(?:i'm|i am) )?not sure|(?:i have )?no idea|(?:it|that) depends|who knows",)
-_KINDS = {
-    "lost": (0.9, re.compile("|".join(_LOST))),
-    "acknowledging": (0.85, re.compile("|".join(_ACKNOWLEDGING))),
-    "asking on": (0.8, re.compile("(?:ok(?:ay)? )?(?:" + "|".join(_ASKING_ON) + ")")),
-    "agreeing": (0.8, re.compile("|".join(_AGREEING))),
-    "unsure": (0.6, re.compile("|".join(_UNSURE))),
-}
-
-_WH = r"(?:what|how|why|where|which|who)(?:'?s)?"
-_REQUEST = re.compile(
-    rf"\b(?:{_WH}|when)\b[^.!]*\?|\b(?:next|any (?:ideas|advice|tips|others?))\?|"
-    r"(?:\A|[.!?,;\n] *)(?:so |and |but |ok(?:ay)? |yes |well |hi |hello |hey )*"
-    rf"(?:{_WH}|(?:can|could|will) (?:you|u)|would you (?!like|ever|be|prefer|rather|say)|do you (?:know|have)|please|"
-    r"tell|give|help|write|list|name|suggest|recommend|show|explain|describe|find|make|say|call|"
-    r"i (?:need|want|would like|'d like)(?! to thank))\b"
-)
-# 'Great.' or 'Fine.' answers these
-_OPINION = re.compile(r"\bhow(?: (?:are|is|was|were|do you feel|did)|'s)\b|\bwhat do you think\b|\bhow do you like\b")
-_CLOSING = re.compile(r"\b(?:thanks?|thank you|thx|ty|bye|goodbye|good night|appreciate|never ?mind)\b")
+_LETTERS = re.compile(r"[^\W\d_]{2,}")
+_CONSONANTS = re.compile(r"(?i)^[bcdfghjklmnpqrstvwxz]{4,}$|[bcdfghjklmnpqrstvwxz]{6,}")
+_STOCK, _FAR, _UNRELATED = 0.45, 0.25, 0.12  # cosines of all-MiniLM-L6-v2, read off HH-RLHF: see EXPERIMENTS.md
+_SENTENCE = 4  # words: "1983." and "Paris" are answers, shorter stubs are known by their words
+_ENOUGH_WORDS = 12  # a shorter answer can be right and yet share nothing with its prompt
 
 
-class Vague(Filter):
-    """Stubs: responses made of nothing but phrases such as 'What?', 'I see.' or 'I'm not sure what you mean.', or of
-    no word at all, which neither answer nor ask anything in particular. Short answers are left alone."""
+class Vague(ReadingFilter):
+    """Responses that say nothing in particular: stubs such as 'What?' or 'I see.', non-answers that could be said to
+    anything, and responses about something else than what was asked, while the other side is about it. Short
+    answers, thanks and refusals are left alone. Also prompts that nobody could judge, for want of any words."""
 
     name = "vague"
+    version = 2
+    fixed: ClassVar[tuple[str, ...]] = _NON_ANSWERS
 
+    threshold: float = Field(0.6, ge=0, le=1, description="the score from which a finding is a flag")
     longest: int = Field(120, ge=1, le=1000, description="characters up to which a response can be a stub")
     not_knowing_too: bool = Field(True, description="also responses that say no more than 'I don't know.' or 'It depends.'")
+    relevance: bool = Field(True, description="also how far a response is from its prompt, by sentence embeddings")
+    model: str = Field(PACKAGED, min_length=1, description="the embeddings: minilm, a folder, or a sentence-transformers id")
 
-    def flags(self, pairs: Iterable[Pair]) -> Iterator[Flag]:
-        for pair in pairs:
-            stubs = {side: stub for side, text in pair.sides() if (stub := self._stub(pair, text))}
-            if len(stubs) == 2:  # whatever excuses a stub, two of them leave nothing to choose
-                one, other = sorted(stubs.values(), key=lambda stub: stub.shown)  # by text: the order tells no side
-                reason = f"both responses say nothing in particular: {one.shown} and {other.shown}"
-                yield self.flag(pair, "both", max(one.score, other.score), reason)
-                continue
-            for side, stub in stubs.items():
-                if not stub.excused:
-                    yield self.flag(pair, side, stub.score, f"the {side} response says nothing in particular: {stub.shown}")
+    def judges_alone(self) -> bool:
+        return not self.relevance
 
-    def _stub(self, pair: Pair, text: str) -> "_Stub | None":
-        """What kind of stub this whole response is; None where any of its sentences says something."""
-        if len(text) > self.longest or not text.strip():
-            return None
-        if not _WORD.search(text):
-            return _Stub(0.95, f"{text.strip()!r} (no word in it)", excused=False)
-        kinds = []
-        for sentence in _END.split(text.lower().translate(_APOSTROPHES)):
-            bare = " ".join(_FILLERS.sub(" ", sentence).strip(_AROUND).split())
-            if not bare:
-                continue
-            kind = next((kind for kind, (_, stub) in _KINDS.items() if stub.fullmatch(bare)), None)
-            if kind is None or (kind == "unsure" and not self.not_knowing_too):
-                return None
-            kinds.append(kind)
-        kind = max(kinds, key=lambda one: _KINDS[one][0], default="acknowledging")  # nothing but 'Hmm', 'Oh, really'
-        asked = pair.prompt[-1].content[-2000:].lower().replace("huh?", "huh") if pair.prompt else ""
-        return _Stub(_KINDS[kind][0], repr(text.strip()), _excused(kind, asked))
+    def reader(self) -> Reader | None:
+        return Embedder(self.model) if self.relevance else None
+
+    def texts(self, pair: Pair) -> Sequence[str]:
+        return (asked(pair.prompt), pair.chosen.text, pair.rejected.text)
+
+    def judged(self, pairs: Iterable[Pair], read: Read, given: Path | None = None) -> Iterator[Flag]:
+        non_answers = read(_NON_ANSWERS) if self.relevance else None
+        for some in several(pairs):
+            nearness = self._nearness(some, read, non_answers) if non_answers is not None else [(None, None)] * len(some)
+            for pair, numbers in zip(some, nearness, strict=True):
+                if prompt := _unjudgeable(pair):
+                    yield self.flag(pair, "pair", 0.7, f"nobody could judge an answer to this prompt: {prompt!r}")
+                    continue
+                found = {
+                    side: said
+                    for (side, text), near in zip(pair.sides(), numbers, strict=True)
+                    if (said := self._stub(pair, text) or (_meaning(pair, text, near) if near else None))
+                }
+                yield from self._of_sides(pair, found)
+
+    def _nearness(self, pairs: Sequence[Pair], read: Read, non_answers: Numbers) -> "list[tuple[_Near, _Near]]":
+        prompts = read([asked(pair.prompt) for pair in pairs])
+        sides = [read([pair.chosen.text for pair in pairs]), read([pair.rejected.text for pair in pairs])]
+        near = [np.sum(prompts * one, axis=1).tolist() for one in sides]
+        generic = [self._generic(one @ non_answers.T) for one in sides]
+        return [
+            (_Near(chosen, rejected, chosen_generic), _Near(rejected, chosen, rejected_generic))
+            for chosen, rejected, chosen_generic, rejected_generic in zip(*near, *generic, strict=True)
+        ]
+
+    def _generic(self, cosines: Numbers) -> list[float]:
+        """How near each response is to the nearest stock non-answer; nan where that one is allowed."""
+        nearest = cosines.max(axis=1)
+        if not self.not_knowing_too:
+            nearest[cosines.argmax(axis=1) >= len(_NON_ANSWERS) - len(_NOT_KNOWING)] = np.nan
+        return [float(one) for one in nearest]
+
+    def _stub(self, pair: Pair, text: str) -> "_Said | None":
+        stub = stubs.stub_in(pair, text, longest=self.longest, not_knowing_too=self.not_knowing_too)
+        return None if stub is None else _Said(stub.score, "says nothing in particular", stub.shown, stub.excused)
+
+    def _of_sides(self, pair: Pair, found: Mapping[Literal["chosen", "rejected"], "_Said"]) -> Iterator[Flag]:
+        if len(found) == 2 and all(one.empty for one in found.values()):
+            # whatever excuses one, two of them leave nothing to choose
+            one, other = sorted(found.values(), key=lambda said: said.shown)  # by text: the order tells no side
+            reason = f"both responses say nothing in particular: {one.shown} and {other.shown}"
+            yield self.flag(pair, "both", max(one.score, other.score), reason, _detail(found))
+            return
+        for side, said in found.items():
+            if not said.excused:
+                yield self.flag(pair, side, said.score, f"the {side} response {said.what}: {said.shown}", _detail({side: said}))
 
 
-class _Stub(NamedTuple):
+class _Near(NamedTuple):
+    """Cosines: a response with its prompt, the other response with it, and this one with the nearest stock non-answer."""
+
+    prompt: float
+    other: float
+    generic: float
+
+
+class _Said(NamedTuple):
+    """What is wrong with a response. `empty`: it says nothing, rather than something else."""
+
     score: float
+    what: str
     shown: str
-    excused: bool  # it may be the right thing to say here
+    excused: bool = False
+    empty: bool = True
+    near: _Near | None = None
 
 
-def _excused(kind: str, asked: str) -> bool:
-    """Whether such a stub may be the right thing to say after this turn."""
-    if kind == "agreeing" and _OPINION.search(asked):
-        return True
-    if _REQUEST.search(asked):
-        return False
-    if kind == "agreeing" or _CLOSING.search(asked):
-        return True
-    if "?" in asked:
-        return False
-    hardly_said_anything = len(asked.split()) <= 3
-    return kind == "asking on" or (hardly_said_anything and kind in ("lost", "acknowledging"))
+def _meaning(pair: Pair, text: str, near: _Near) -> _Said | None:
+    """What the embeddings say of a response to a request; None where it may well be an answer."""
+    words = text.lower().translate(_APOSTROPHES)
+    if (
+        not text.strip()
+        or math.isnan(near.generic)
+        or near.generic == 0
+        or stubs.excused("asking on", stubs.asked_last(pair))
+        or _REFUSAL.search(words)
+    ):
+        return None
+    shown = repr(" ".join(text.split())[:80])
+    if near.generic >= _STOCK and near.prompt < _FAR and len(text.split()) >= _SENTENCE:
+        score = min(0.95, near.generic + 0.05)
+        return _Said(score, f"could be said to anything (nearness to its prompt {near.prompt:.2f})", shown, near=near)
+    gap = near.other - near.prompt
+    if len(text.split()) >= _ENOUGH_WORDS and near.prompt < _UNRELATED and near.other >= 0.4:
+        what = f"is about something else (nearness to its prompt {near.prompt:.2f}, of the other {near.other:.2f})"
+        return _Said(min(0.9, gap), what, shown, empty=False, near=near)
+    return None
+
+
+def _unjudgeable(pair: Pair) -> str:
+    """The prompt where the user's turns hold no word anybody could answer; an empty text where they do."""
+    asked_for = " ".join(one.content for one in pair.prompt if one.role == "user").strip()
+    if not pair.prompt or len(asked_for) > 200 or not asked_for.isascii() or any(one.isdigit() for one in asked_for):
+        return ""
+    words = _LETTERS.findall(asked_for)
+    garbled = [word for word in words if _CONSONANTS.search(word) and not word.isupper()]
+    return (asked_for or "(blank)") if len(garbled) == len(words) else ""
+
+
+def _detail(found: Mapping[Any, _Said]) -> str:
+    numbers = {
+        side: {name: round(value, 3) for name, value in one.near._asdict().items()} for side, one in found.items() if one.near
+    }
+    return json.dumps(numbers) if numbers else ""

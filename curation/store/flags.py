@@ -8,7 +8,10 @@ from curation.store.database import Database
 
 
 class Screening(NamedTuple):
-    """What one filter did in one run. `screened` and `flagged` count distinct pairs; `parameters` is JSON."""
+    """What one filter did in one run. `screened` and `flagged` count distinct pairs; `parameters` is JSON.
+
+    `threshold` is the score from which a finding is a flag; `read_by` the model whose readings the filter used.
+    """
 
     run_id: str
     dataset: str
@@ -18,6 +21,8 @@ class Screening(NamedTuple):
     screened: int
     flagged: int
     finished_at: datetime
+    threshold: float = 0.0
+    read_by: str = ""
 
 
 class FlagStore:
@@ -28,35 +33,78 @@ class FlagStore:
         self.generation = 0  # rises with every screening taken in, so that queues know they are out of date
 
     def add(self, screenings: list[Screening], flags: Path | None) -> None:
-        """Take in a run's screenings and its Parquet file of flags, all at once; a run taken in before is left alone."""
+        """Take in a run's screenings and its Parquet file of findings, all at once; a filter of the run that was taken
+        in before is left alone."""
         with self._db.transaction() as cursor:
-            known = cursor.execute("SELECT 1 FROM screenings WHERE run_id = ?", [screenings[0].run_id]).fetchall()
-            if known:
+            sql = "SELECT filter FROM screenings WHERE run_id = ?"
+            known = {name for (name,) in cursor.execute(sql, [screenings[0].run_id]).fetchall()} if screenings else set()
+            new = [one for one in screenings if one.filter not in known]
+            if not new:
                 return
-            for screening in screenings:
-                cursor.execute("INSERT INTO screenings VALUES (?, ?, ?, ?, ?, ?, ?, ?)", list(screening))
+            for screening in new:
+                cursor.execute("INSERT INTO screenings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", list(screening))
             if flags is not None:
                 if not flags.is_file():
                     raise ValueError(f"no file {str(flags)!r} with the run's flags")
                 cursor.execute(
-                    "INSERT INTO all_flags SELECT $run, pair_id, filter, side, score, reason FROM read_parquet($file)",
-                    {"run": screenings[0].run_id, "file": str(flags)},
+                    """
+                    INSERT INTO all_flags BY NAME
+                    SELECT $run AS run_id, * FROM read_parquet($file) WHERE list_contains($filters, filter)
+                    """,
+                    {"run": screenings[0].run_id, "file": str(flags), "filters": [one.filter for one in new]},
                 )
         self.generation += 1
 
-    def taken_in(self) -> set[str]:
-        """The runs whose output is stored."""
-        return {run_id for (run_id,) in self._db.rows("SELECT DISTINCT run_id FROM screenings")}
+    def set_threshold(self, dataset: str, filter: str, threshold: float, person: str, at: datetime) -> None:
+        """From now on a finding of this filter is a flag from this score on; what it was is kept.
+
+        Raises ValueError for a filter that has not screened the dataset and for a threshold outside 0..1.
+        """
+        current = {one.filter: one for one in self.current(dataset)}
+        if filter not in current:
+            raise ValueError(f"filter {filter!r} has not screened {dataset!r}: there is {', '.join(current) or 'none yet'}")
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"the threshold {threshold} of {filter}: expected 0 to 1")
+        with self._db.transaction() as cursor:
+            values = [current[filter].run_id, filter, threshold, person, at]
+            cursor.execute("INSERT INTO threshold_events VALUES (?, ?, ?, ?, ?)", values)
+        self.generation += 1
+
+    def taken_in(self) -> dict[str, set[str]]:
+        """The runs whose output is stored, each with the filters that are."""
+        runs: dict[str, set[str]] = {}
+        for run_id, name in self._db.rows("SELECT run_id, filter FROM screenings"):
+            runs.setdefault(run_id, set()).add(name)
+        return runs
 
     def current(self, dataset: str) -> list[Screening]:
-        """The latest screening of each filter."""
-        sql = "SELECT * FROM current_screenings WHERE dataset = $1 ORDER BY filter"
+        """The latest screening of each filter, flagged pairs counted at the threshold that holds now."""
+        sql = """
+            SELECT s.* REPLACE (
+                CAST((SELECT count(DISTINCT f.pair_id) FROM all_flags AS f
+                 WHERE f.run_id = s.run_id AND f.filter = s.filter AND f.score >= s.threshold) AS INTEGER) AS flagged)
+            FROM current_screenings AS s WHERE s.dataset = $1 ORDER BY s.filter
+        """
         return [Screening(*row) for row in self._db.rows(sql, [dataset])]
 
-    def of_pair(self, dataset: str, pair_id: str) -> list[dict[str, Any]]:
-        """The flags on one pair: filter, side, score, reason; the highest score first."""
+    def findings(self, dataset: str) -> list[tuple[str, str, float]]:
+        """Of each filter and pair the highest score, flags and what stays below the threshold: filter, pair, score."""
+        sql = "SELECT filter, pair_id, max(score) FROM findings WHERE dataset = $1 GROUP BY ALL ORDER BY ALL"
+        return self._db.rows(sql, [dataset])
+
+    def kept_below(self, dataset: str) -> dict[str, int]:
+        """For each filter how many pairs it found below its threshold only; filters without any are left out."""
         sql = """
-            SELECT filter, side, score, reason FROM flags WHERE dataset = $1 AND pair_id = $2
+            SELECT filter, count(*) FROM (
+                SELECT filter, pair_id FROM findings WHERE dataset = $1 GROUP BY ALL HAVING NOT bool_or(flagged))
+            GROUP BY filter ORDER BY filter
+        """
+        return dict(self._db.rows(sql, [dataset]))
+
+    def of_pair(self, dataset: str, pair_id: str) -> list[dict[str, Any]]:
+        """The flags on one pair: filter, side, score, reason, detail; the highest score first."""
+        sql = """
+            SELECT filter, side, score, reason, detail FROM flags WHERE dataset = $1 AND pair_id = $2
             ORDER BY score DESC, filter, side
         """
         return self._db.records(sql, [dataset, pair_id])
@@ -97,20 +145,27 @@ class FlagStore:
         sql = "SELECT max(score) FROM flags WHERE dataset = $1 AND filter = $2 GROUP BY pair_id ORDER BY pair_id"
         return [score for (score,) in self._db.rows(sql, [dataset, filter])]
 
-    def examples(self, dataset: str, filter: str, *, seed: str = "", limit: int = 5) -> list[dict[str, Any]]:
-        """Some flags of a filter, drawn at random but alike for one seed."""
+    def details(self, dataset: str, filter: str) -> list[tuple[str, str]]:
+        """What a filter's findings hold beyond score and reason, flags or not: pair and JSON."""
+        sql = "SELECT pair_id, detail FROM findings WHERE dataset = $1 AND filter = $2 AND detail <> '' ORDER BY pair_id"
+        return self._db.rows(sql, [dataset, filter])
+
+    def examples(
+        self, dataset: str, filter: str, *, seed: str = "", limit: int = 5, flagged: bool = True
+    ) -> list[dict[str, Any]]:
+        """Some flags of a filter, or findings below its threshold, drawn at random but alike for one seed."""
         sql = """
-            SELECT pair_id, side, score, reason FROM flags WHERE dataset = $1 AND filter = $2
+            SELECT pair_id, side, score, reason FROM findings WHERE dataset = $1 AND filter = $2 AND flagged = $5
             ORDER BY md5(pair_id || side || $3) LIMIT $4
         """
-        return self._db.records(sql, [dataset, filter, seed, limit])
+        return self._db.records(sql, [dataset, filter, seed, limit, flagged])
 
     def export(self, dataset: str) -> list[dict[str, Any]]:
-        """Every flag with all 0-based positions of its pair: pair_id, rows, subset, filter, side, score, reason."""
+        """Every flag with all 0-based positions of its pair: pair_id, rows, subset, filter, side, score, reason, detail."""
         return self._db.records(
             """
             SELECT f.pair_id, list(r."row" ORDER BY r."row") AS rows, arg_min(r.subset, r."row") AS subset,
-                   f.filter, f.side, f.score, f.reason
+                   f.filter, f.side, f.score, f.reason, f.detail
             FROM flags AS f JOIN dataset_rows AS r ON r.dataset = f.dataset AND r.pair_id = f.pair_id
             WHERE f.dataset = $1
             GROUP BY ALL ORDER BY min(r."row"), f.filter, f.side

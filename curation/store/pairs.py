@@ -55,6 +55,7 @@ _WHERE = """
           OR (contains(lower(q.turns), $quoted)  -- most rows end here; then roles and markers are told from contents
               AND len(list_filter(from_json(q.turns, '[["VARCHAR"]]'), lambda t: contains(lower(t[2]), $text))) > 0)
           OR r.pair_id = $text)
+      AND ($pairs IS NULL OR list_contains($pairs, r.pair_id))
 """
 
 
@@ -157,12 +158,13 @@ class PairStore:
             [dataset, pair_id],
         )
 
-    def count(self, dataset: str, **narrowed: str | None) -> int:
+    def count(self, dataset: str, **narrowed: Any) -> int:
         """How many rows `page` would list in all."""
         return int(self._db.rows(f"SELECT count(*) {_WHERE}", _narrowing(dataset, narrowed))[0][0])
 
-    def page(self, dataset: str, *, offset: int = 0, limit: int = 20, **narrowed: str | None) -> list[RowView]:
-        """Some rows in order, narrowed by `subset`, `filter`, `verdict` and `text` (found in any turn, any case)."""
+    def page(self, dataset: str, *, offset: int = 0, limit: int = 20, **narrowed: Any) -> list[RowView]:
+        """Some rows in order, narrowed by `subset`, `filter`, `verdict`, `text` (found in any turn, any case) and `pairs`
+        (a list of pair ids)."""
         rows = self._db.rows(
             f"""
             WITH found AS (
@@ -218,11 +220,11 @@ class PairStore:
         return self._db.rows(sql, [dataset])
 
 
-def _narrowing(dataset: str, narrowed: dict[str, str | None]) -> dict[str, Any]:
+def _narrowing(dataset: str, narrowed: dict[str, Any]) -> dict[str, Any]:
     text = (narrowed.get("text") or "").strip().lower() or None
     chosen = {name: narrowed.get(name) or None for name in ("subset", "filter", "verdict")}
-    unknown: Sequence[str] = sorted(set(narrowed) - {"text", *chosen})
+    unknown: Sequence[str] = sorted(set(narrowed) - {"text", "pairs", *chosen})
     if unknown:
         raise TypeError(f"cannot narrow by {unknown}")
     quoted = None if text is None else json.dumps(text, ensure_ascii=False)[1:-1]
-    return {"dataset": dataset, "text": text, "quoted": quoted, **chosen}
+    return {"dataset": dataset, "text": text, "quoted": quoted, "pairs": narrowed.get("pairs"), **chosen}

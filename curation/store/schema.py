@@ -87,4 +87,33 @@ MIGRATIONS = (
     );
     CREATE TABLE pseudonyms (person VARCHAR PRIMARY KEY, pseudonym VARCHAR NOT NULL UNIQUE);
     """,
+    # 2: findings below a threshold are kept, and thresholds can be moved; which model read for a filter
+    """
+    DROP VIEW flags;
+    DROP VIEW current_screenings;
+    DROP INDEX flags_of_a_pair;
+    ALTER TABLE screenings ADD COLUMN threshold DOUBLE DEFAULT 0;
+    ALTER TABLE screenings ADD COLUMN read_by VARCHAR DEFAULT '';
+    ALTER TABLE all_flags ADD COLUMN detail VARCHAR DEFAULT '';
+    CREATE INDEX flags_of_a_pair ON all_flags (pair_id);
+    CREATE TABLE threshold_events (
+        run_id VARCHAR NOT NULL, filter VARCHAR NOT NULL, threshold DOUBLE NOT NULL, person VARCHAR NOT NULL,
+        set_at TIMESTAMPTZ NOT NULL
+    );
+    CREATE VIEW current_screenings AS
+        WITH latest AS (
+            SELECT * FROM screenings
+            QUALIFY row_number() OVER (PARTITION BY dataset, filter ORDER BY finished_at DESC, run_id DESC) = 1
+        ),
+        moved AS (
+            SELECT * FROM threshold_events
+            QUALIFY row_number() OVER (PARTITION BY run_id, filter ORDER BY set_at DESC) = 1
+        )
+        SELECT s.* REPLACE (coalesce(m.threshold, s.threshold) AS threshold)
+        FROM latest AS s LEFT JOIN moved AS m ON m.run_id = s.run_id AND m.filter = s.filter;
+    CREATE VIEW findings AS -- flags, and what a filter found below its threshold
+        SELECT s.dataset, f.pair_id, f.filter, f.side, f.score, f.reason, f.detail, f.score >= s.threshold AS flagged
+        FROM all_flags AS f JOIN current_screenings AS s ON f.run_id = s.run_id AND f.filter = s.filter;
+    CREATE VIEW flags AS SELECT * EXCLUDE (flagged) FROM findings WHERE flagged;
+    """,
 )

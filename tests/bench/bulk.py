@@ -18,6 +18,9 @@ with gzip.open(sys.argv[1], "rt", encoding="utf-8") as file:
         db.execute("INSERT INTO pairs VALUES (?, ?, ?)", (row["chosen"][:cut], row["chosen"][cut:], row["rejected"][cut:]))
 db.commit()
 """
+# rules alone: what models read has benchmarks of its own, and so has the search for near duplicates
+RULES = ("empty", "transcript", "repetitive", "vague", "indistinct")
+ALONE = ("--set", "vague.relevance=false", "--set", "indistinct.meaning=false")
 JOB = """
 import pathlib, sys
 from curation.screening import screen
@@ -53,7 +56,8 @@ def run(folder: Path, wanted: int) -> Path:
     plain = measure.child("-c", PLAIN_IMPORT, file, str(folder / "plain.sqlite"))
     again = measure.child("-m", "curation.cli", "import", str(folder / "source"), "--name", "bench", *at)
     part = min(wanted, 4000)  # the plain script would take an hour over all
-    whole = measure.child("-m", "curation.cli", "screen", "bench", *at)
+    rules = [part for name in RULES for part in ("--filter", name)]
+    whole = measure.child("-m", "curation.cli", "screen", "bench", *rules, *ALONE, *at)
     job = measure.child("-c", JOB, _again(workspace))
     naive = measure.child("-c", PLAIN_SCREEN, file, str(part))
     rows = [

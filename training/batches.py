@@ -1,0 +1,17 @@
+"""Batches of texts of like length: little is computed on padding."""
+
+from collections.abc import Iterator, Sequence
+
+
+def by_budget(lengths: Sequence[int], *, budget: int, at_most: int = 256) -> Iterator[list[int]]:
+    """Places in `lengths` (in tokens), the longest first, cut where count times longest would pass `budget` tokens.
+
+    Every place comes once; a text longer than the budget stands alone.
+    """
+    order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
+    start = 0
+    while start < len(order):
+        longest = max(1, lengths[order[start]])
+        size = min(at_most, max(1, budget // longest))
+        yield order[start : start + size]
+        start += size
