@@ -1,6 +1,6 @@
 """Review: the rules under which people judge pairs, blind, one at a time, and how disagreements are settled."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from random import Random
@@ -143,7 +143,9 @@ def decide(
     if claim is None:
         return Outcome.OVER
     verdict = verdict_of(choice, claim.chosen_shown)
-    decision = workspace.board.decide(claim_id, person, verdict, note=note, tags=list(tags))
+    decision = workspace.board.decide(
+        claim_id, person, lambda claim, at, seconds: _decision(claim, verdict, note, tags, at, seconds)
+    )
     return Outcome.OVER if decision is None else Outcome.RECORDED
 
 
@@ -258,6 +260,11 @@ def settle(
 # ---- inside
 
 
+def _decision(claim: Claim, verdict: Verdict, note: str, tags: tuple[str, ...], at: datetime, seconds: float) -> Decision:
+    about = (claim.claim_id, claim.dataset, claim.pair_id, claim.person)
+    return Decision(*about, verdict, claim.kind, claim.chosen_shown, seconds, note, list(tags), at)
+
+
 def _least(settings: Settings) -> timedelta:
     return timedelta(minutes=settings.least_claim_minutes)
 
@@ -270,13 +277,13 @@ def _card(workspace: Workspace, claim: Claim) -> Card:
     return Card(claim, pair, a, b, draft, workspace.board.answer(claim.person, claim.pair_id))
 
 
-def _queue(workspace: Workspace, dataset: str, view: View, settings: Settings) -> Queue:
+def _queue(workspace: Workspace, dataset: str, view: View, settings: Settings) -> Queue[Decision]:
     gold_known = workspace.verdicts.gold_generation
     key = (dataset, view, settings, workspace.flags.generation, gold_known)
     return workspace.board.queue(key, lambda: _make_queue(workspace, dataset, view, settings))
 
 
-def _make_queue(workspace: Workspace, dataset: str, view: View, settings: Settings) -> Queue:
+def _make_queue(workspace: Workspace, dataset: str, view: View, settings: Settings) -> Queue[Decision]:
     store = workspace.verdicts
     if view.pool == "all":
         found = store.everything(dataset, order=view.order, subset=view.subset)
@@ -288,7 +295,7 @@ def _make_queue(workspace: Workspace, dataset: str, view: View, settings: Settin
         wanted = -(-len(suspects) * share // (1 - share)) if share else 0
         control = store.unflagged(dataset, subset=view.subset, limit=int(wanted))
         order = _mixed([Entry(one, "flagged") for one in suspects], [Entry(one, "control") for one in control])
-    gold = list(store.gold(dataset))
+    gold = [Entry(pair_id, "gold") for pair_id in store.gold(dataset)]
     return Queue(order, gold, overlap=settings.overlap, gold_share=settings.gold_share)
 
 

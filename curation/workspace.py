@@ -9,7 +9,7 @@ from curation.store.database import Database
 from curation.store.flags import FlagStore
 from curation.store.pairs import PairStore
 from curation.store.releases import ReleaseStore
-from curation.store.verdicts import VerdictStore
+from curation.store.verdicts import Claim, Decision, VerdictStore
 
 DATABASE = "workspace.duckdb"
 
@@ -27,11 +27,11 @@ class Workspace:
         self.verdicts = VerdictStore(self.database)
         self.releases = ReleaseStore(self.database)
         self.held: dict[str, Any] = {}  # what an activity keeps in memory for its next question, by its name
-        self._board: Board | None = None
+        self._board: Board[Claim, Decision] | None = None
         self._making = Lock()
 
     @property
-    def board(self) -> Board:
+    def board(self) -> Board[Claim, Decision]:
         """Who holds and who has answered what, read from the store when it is first wanted."""
         with self._making:
             if self._board is None:

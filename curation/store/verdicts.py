@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from random import Random
 from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
@@ -22,6 +23,20 @@ class Claim(NamedTuple):
     claimed_at: datetime
     expires_at: datetime
 
+    @property
+    def scope(self) -> str:
+        """The queue it is of: the dataset."""
+        return self.dataset
+
+    @property
+    def item(self) -> str:
+        """What is held: the pair."""
+        return self.pair_id
+
+    def renewed(self, claimed_at: datetime, expires_at: datetime) -> "Claim":
+        """The same lease for another time."""
+        return self._replace(claimed_at=claimed_at, expires_at=expires_at)
+
 
 class Decision(NamedTuple):
     """One verdict event. `seconds` is the time from the pair being handed out to the answer, None when imported."""
@@ -37,6 +52,16 @@ class Decision(NamedTuple):
     note: str
     tags: list[str]
     decided_at: datetime
+
+    @property
+    def scope(self) -> str:
+        """The queue it was made in: the dataset."""
+        return self.dataset
+
+    @property
+    def item(self) -> str:
+        """What was judged: the pair."""
+        return self.pair_id
 
 
 class Settlement(NamedTuple):
@@ -91,6 +116,15 @@ class VerdictStore:
         self._settings.pop(dataset, None)
 
     # ---- claims
+
+    def lease(
+        self, dataset: str, pair_id: str, person: str, kind: str, at: datetime, ends: datetime, earlier: Decision | None = None
+    ) -> Claim:
+        """A claim whose sides stand in an order drawn per pair and person, or as they stood for an earlier decision."""
+        shown: Shown = "A" if Random(f"{person}/{pair_id}").choice("AB") == "A" else "B"
+        if earlier is not None and earlier.chosen_shown:
+            shown = earlier.chosen_shown
+        return Claim(new_id(), dataset, pair_id, person, kind, shown, at, ends)
 
     def claim(self, claim: Claim) -> None:
         """Record that a pair was handed out."""
@@ -153,6 +187,8 @@ class VerdictStore:
         """Everyone's standing verdict on a pair, the earliest first."""
         sql = f"SELECT {_DECISION} FROM verdicts WHERE pair_id = $1 ORDER BY decided_at"
         return [Decision(*row) for row in self._db.rows(sql, [pair_id])]
+
+    of_item = of_pair  # what a board calls it
 
     def history(self, person: str, dataset: str, *, limit: int = 20) -> list[Decision]:
         """A person's standing decisions made in a dataset's review, the latest first."""
