@@ -8,7 +8,8 @@ microseconds however many there are, and no item is ever in two hands too many.
 import random
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from statistics import median
@@ -326,6 +327,12 @@ class Board(Generic[C, D]):
             for queue in self._queues.values():
                 queue.passed.clear()
         return self.reopen(person, scope, last.item, least=least, earlier=last)
+
+    @contextmanager
+    def quiet(self) -> Iterator[bool]:
+        """Nobody is handed anything and no answer begins meanwhile; the value tells whether one is being written."""
+        with self._lock:
+            yield bool(self._deciding)
 
     def answer(self, person: str, item: str) -> D | None:
         """The person's standing answer on an item."""

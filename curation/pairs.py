@@ -74,6 +74,23 @@ def _digest(kind: str, parts: Iterable[str]) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def named(kind: str, *parts: str) -> str:
+    """32 hex digits that name something by its content, as prompts, responses and pairs are named."""
+    return _digest(kind, parts)
+
+
+def prompt_id_of(prompt: Sequence[Turn]) -> str:
+    """32 hex digits that name a prompt's content."""
+    return _digest("prompt", (packed(prompt),))
+
+
+def response_id_of(prompt_id: str, response: Response) -> str:
+    """32 hex digits that name a response to a prompt."""
+    # the marker is part of the identity only where it is unusual, so all input forms share ids
+    unusual = () if response.lead == RESPONSE_LEAD else (response.lead,)
+    return _digest("response", (prompt_id, response.text, *unusual))
+
+
 @dataclass(frozen=True)
 class Pair:
     """A prompt with a chosen and a rejected response.
@@ -131,12 +148,12 @@ class Pair:
     @cached_property
     def chosen_id(self) -> str:
         """32 hex digits that name the chosen response to this prompt."""
-        return self._response_id(self.chosen)
+        return response_id_of(self.prompt_id, self.chosen)
 
     @cached_property
     def rejected_id(self) -> str:
         """32 hex digits that name the rejected response to this prompt."""
-        return self._response_id(self.rejected)
+        return response_id_of(self.prompt_id, self.rejected)
 
     @cached_property
     def pair_id(self) -> str:
@@ -156,11 +173,6 @@ class Pair:
         """Chosen and rejected as whole HH transcripts, byte for byte as they were read."""
         context = render(self.prompt)
         return context + self.chosen.lead + self.chosen.text, context + self.rejected.lead + self.rejected.text
-
-    def _response_id(self, response: Response) -> str:
-        # the marker is part of the identity only where it is unusual, so all input forms share ids
-        unusual = () if response.lead == RESPONSE_LEAD else (response.lead,)
-        return _digest("response", (self.prompt_id, response.text, *unusual))
 
 
 def _answer(text: str, cut: int) -> Response:

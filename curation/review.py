@@ -226,18 +226,23 @@ def gold_of_settled(workspace: Workspace, dataset: str, person: str, *, wanted: 
 
     Settled are adjudicated pairs and pairs on which two reviewers or more agree, as same or opposite.
     """
+    answers, known = settled_labels(workspace, dataset), workspace.verdicts.gold(dataset)
+    free = sorted(pair_id for pair_id in answers if pair_id not in known)
+    fresh = (one for one in free if workspace.pairs.pair(one).swapped().pair_id not in known)
+    taken = list(islice(fresh, wanted))
+    for number, pair_id in enumerate(taken):
+        make_gold(workspace, dataset, pair_id, answers[pair_id], person, swapped=number % 2 == 0)
+    return len(taken)
+
+
+def settled_labels(workspace: Workspace, dataset: str) -> dict[str, Verdict]:
+    """Pairs whose label is settled, as same or opposite: adjudicated ones, and those two reviewers or more agree on."""
     votes: dict[str, list[str]] = {}
     for decision in workspace.verdicts.standing(dataset):
         votes.setdefault(decision.pair_id, []).append(decision.verdict)
     answers = {pair_id: said[0] for pair_id, said in votes.items() if len(said) > 1 and len(set(said)) == 1}
     answers |= {one.pair_id: one.verdict for one in workspace.verdicts.settlements(dataset)}
-    known = workspace.verdicts.gold(dataset)
-    free = sorted(p for p, said in answers.items() if said in (Verdict.SAME, Verdict.OPPOSITE) and p not in known)
-    fresh = (one for one in free if workspace.pairs.pair(one).swapped().pair_id not in known)
-    taken = list(islice(fresh, wanted))
-    for number, pair_id in enumerate(taken):
-        make_gold(workspace, dataset, pair_id, Verdict(answers[pair_id]), person, swapped=number % 2 == 0)
-    return len(taken)
+    return {pair_id: Verdict(said) for pair_id, said in answers.items() if said in (Verdict.SAME, Verdict.OPPOSITE)}
 
 
 # ---- adjudication

@@ -5,10 +5,12 @@ from threading import Lock
 from typing import Any
 
 from curation.board import Board, Clock, now
+from curation.store.answers import Answered, AnswerStore, StudyClaim
 from curation.store.database import Database
 from curation.store.flags import FlagStore
 from curation.store.pairs import PairStore
 from curation.store.releases import ReleaseStore
+from curation.store.studies import StudyStore
 from curation.store.verdicts import Claim, Decision, VerdictStore
 
 DATABASE = "workspace.duckdb"
@@ -26,8 +28,11 @@ class Workspace:
         self.flags = FlagStore(self.database)
         self.verdicts = VerdictStore(self.database)
         self.releases = ReleaseStore(self.database)
+        self.studies = StudyStore(self.database)
+        self.answers = AnswerStore(self.database, self.studies)
         self.held: dict[str, Any] = {}  # what an activity keeps in memory for its next question, by its name
         self._board: Board[Claim, Decision] | None = None
+        self._raters: Board[StudyClaim, Answered] | None = None
         self._making = Lock()
 
     @property
@@ -37,6 +42,14 @@ class Workspace:
             if self._board is None:
                 self._board = Board(self.verdicts, clock=self.clock)
             return self._board
+
+    @property
+    def raters(self) -> Board[StudyClaim, Answered]:
+        """The same of the studies' items."""
+        with self._making:
+            if self._raters is None:
+                self._raters = Board(self.answers, clock=self.clock)
+            return self._raters
 
     def close(self) -> None:
         """Let the database go, so that another process can open it."""

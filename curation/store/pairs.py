@@ -122,6 +122,35 @@ class PairStore:
             raise ValueError(f"no pair {pair_id!r}: expected the 32 hex digits of a pair that was imported")
         return found
 
+    def many(self, pair_ids: list[str]) -> list[Pair]:
+        """These pairs, in this order; unknown ones are left out."""
+        found: dict[str, Pair] = {}
+        for start in range(0, len(pair_ids), 1000):
+            found |= {pair.pair_id: pair for pair in self._pairs(pair_ids[start : start + 1000])}
+        return [found[one] for one in pair_ids if one in found]
+
+    def sizes(self, dataset: str) -> list[tuple[str, str, int, int, bool]]:
+        """Every pair of a dataset in the order of its first row: id, subset, characters of each side, whether they differ.
+
+        White space around a text does not count.
+        """
+        return self._db.rows(
+            r"""
+            WITH once AS (
+                SELECT pair_id, arg_min(subset, "row") AS subset, min("row") AS first_row
+                FROM dataset_rows WHERE dataset = $1 GROUP BY pair_id
+            ), sides AS (
+                SELECT o.*, trim(c.text, E' \n\r\t') AS chosen, trim(j.text, E' \n\r\t') AS rejected
+                FROM once AS o
+                JOIN pairs AS p ON p.pair_id = o.pair_id
+                JOIN responses AS c ON c.response_id = p.chosen_id
+                JOIN responses AS j ON j.response_id = p.rejected_id
+            )
+            SELECT pair_id, subset, length(chosen), length(rejected), chosen <> rejected FROM sides ORDER BY first_row
+            """,
+            [dataset],
+        )
+
     def read_ahead(self, pair_id: str, others: Callable[[], list[str]]) -> None:
         """Have a pair at hand, and when it must be read, these others too. Content never changes, so it can be kept."""
         if pair_id in self._read:

@@ -116,4 +116,71 @@ MIGRATIONS = (
         FROM all_flags AS f JOIN current_screenings AS s ON f.run_id = s.run_id AND f.filter = s.filter;
     CREATE VIEW flags AS SELECT * EXCLUDE (flagged) FROM findings WHERE flagged;
     """,
+    # 3: studies: items with responses, and what raters say of them
+    """
+    CREATE TABLE studies (study VARCHAR PRIMARY KEY, person VARCHAR NOT NULL, created_at TIMESTAMPTZ NOT NULL);
+    CREATE TABLE study_events ( -- design, items, closed, reopened, paused, let on: what happened to a study, and who did it
+        study VARCHAR NOT NULL, kind VARCHAR NOT NULL, concerns VARCHAR NOT NULL, detail VARCHAR NOT NULL,
+        person VARCHAR NOT NULL, happened_at TIMESTAMPTZ NOT NULL
+    );
+    CREATE TABLE study_items (
+        item_id VARCHAR PRIMARY KEY, study VARCHAR NOT NULL, place INTEGER NOT NULL, prompt_id VARCHAR NOT NULL,
+        name VARCHAR NOT NULL, subset VARCHAR NOT NULL, kind VARCHAR NOT NULL, expected VARCHAR NOT NULL,
+        explanation VARCHAR NOT NULL
+    );
+    CREATE TABLE study_responses ( -- `given` is false where ratings were imported without the text they are of
+        item_id VARCHAR NOT NULL, place INTEGER NOT NULL, response_id VARCHAR NOT NULL, generator VARCHAR NOT NULL,
+        given BOOLEAN NOT NULL, PRIMARY KEY (item_id, response_id, generator)
+    );
+
+    CREATE TABLE study_claims (
+        claim_id VARCHAR PRIMARY KEY, study VARCHAR NOT NULL, item_id VARCHAR NOT NULL, person VARCHAR NOT NULL,
+        kind VARCHAR NOT NULL, shown VARCHAR[] NOT NULL, claimed_at TIMESTAMPTZ NOT NULL, expires_at TIMESTAMPTZ NOT NULL
+    );
+    CREATE TABLE study_claim_ends (claim_id VARCHAR PRIMARY KEY, how VARCHAR NOT NULL, ended_at TIMESTAMPTZ NOT NULL);
+    CREATE TABLE study_skips (claim_id VARCHAR PRIMARY KEY, why VARCHAR NOT NULL);
+    CREATE TABLE study_drafts (
+        claim_id VARCHAR NOT NULL, version INTEGER NOT NULL, draft VARCHAR NOT NULL, saved_at TIMESTAMPTZ NOT NULL
+    );
+    CREATE TABLE study_answers (
+        -- marks is JSON: {"ratings": [[response, aspect, value], ...], "preferences": [[left, right, choice, strength], ...]}
+        claim_id VARCHAR PRIMARY KEY, study VARCHAR NOT NULL, item_id VARCHAR NOT NULL, person VARCHAR NOT NULL,
+        kind VARCHAR NOT NULL, shown VARCHAR[] NOT NULL, marks VARCHAR NOT NULL, seconds DOUBLE, note VARCHAR NOT NULL,
+        reasons VARCHAR[] NOT NULL, answered_at TIMESTAMPTZ NOT NULL
+    );
+    CREATE TABLE study_undos (claim_id VARCHAR PRIMARY KEY, undone_at TIMESTAMPTZ NOT NULL);
+    CREATE TABLE study_settlements (
+        settlement_id VARCHAR PRIMARY KEY, study VARCHAR NOT NULL, item_id VARCHAR NOT NULL, person VARCHAR NOT NULL,
+        marks VARCHAR NOT NULL, note VARCHAR NOT NULL, seconds DOUBLE, settled_at TIMESTAMPTZ NOT NULL
+    );
+    CREATE TABLE study_rejects (
+        study VARCHAR NOT NULL, file VARCHAR NOT NULL, line INTEGER NOT NULL, reason VARCHAR NOT NULL,
+        imported_at TIMESTAMPTZ NOT NULL
+    );
+
+    CREATE VIEW standing_answers AS
+        SELECT a.* FROM study_answers AS a ANTI JOIN study_undos AS u ON a.claim_id = u.claim_id;
+    -- ratings and preferences are stored apart, neither is derived from the other; of each the latest stands
+    CREATE VIEW ratings AS
+        WITH every AS (
+            SELECT * EXCLUDE (marks), unnest(from_json(marks, '{"ratings": [["VARCHAR"]]}').ratings) AS mark
+            FROM standing_answers
+        )
+        SELECT * EXCLUDE (mark), mark[1] AS response_id, mark[2] AS aspect, mark[3]::DOUBLE AS value FROM every
+        QUALIFY row_number() OVER (
+            PARTITION BY item_id, person, response_id, aspect ORDER BY answered_at DESC, claim_id DESC) = 1;
+    CREATE VIEW preferences AS
+        WITH every AS (
+            SELECT * EXCLUDE (marks), unnest(from_json(marks, '{"preferences": [["VARCHAR"]]}').preferences) AS mark
+            FROM standing_answers
+        )
+        SELECT * EXCLUDE (mark), mark[1] AS left_id, mark[2] AS right_id, mark[3] AS choice, mark[4]::INTEGER AS strength
+        FROM every
+        QUALIFY row_number() OVER (
+            PARTITION BY item_id, person, least(left_id, right_id), greatest(left_id, right_id)
+            ORDER BY answered_at DESC, claim_id DESC) = 1;
+    CREATE VIEW study_adjudications AS
+        SELECT * FROM study_settlements
+        QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY settled_at DESC, settlement_id DESC) = 1;
+    """,
 )

@@ -1,0 +1,150 @@
+"""Studies: set one up, change what may be changed, add items, close and reopen; every step is an event that stays."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from curation.store.studies import NewItem, StudyEvent
+from curation.study_design import READY, Aspect, Design, changes, check_widens
+from curation.workspace import Workspace
+
+NAME_LENGTH = 80
+
+
+class Study(NamedTuple):
+    """A study as a list shows it. `items` are those that count, `to_all` the gold, attention and warm-up items."""
+
+    study: str
+    design: Design
+    items: int
+    to_all: int
+    answers: int
+    raters: int
+    closed: bool
+    created_at: Any
+
+
+def create(workspace: Workspace, study: str, design: Design, person: str) -> None:
+    """A new study without items. Raises ValueError for a name that cannot be used or is taken."""
+    name = study.strip()
+    if not name or len(name) > NAME_LENGTH or not name.isprintable() or "/" in name:
+        raise ValueError(f"the name {study!r} cannot be used: expected up to {NAME_LENGTH} characters without '/'")
+    workspace.studies.create(name, design.model_dump_json(), person, workspace.clock())
+
+
+def design_of(workspace: Workspace, study: str) -> Design:
+    """The design in force."""
+    return workspace.studies.design(study, Design.model_validate_json)
+
+
+def frozen(workspace: Workspace, study: str) -> bool:
+    """Whether an answer was ever given in the study, also if it was taken back."""
+    workspace.studies.check(study)
+    return workspace.answers.count(study) > 0
+
+
+def change(workspace: Workspace, study: str, design: Design, person: str) -> dict[str, tuple[object, object]]:
+    """Put a new design in force; returns what differs. Raises ValueError when answers forbid the change."""
+    old = design_of(workspace, study)
+    different = changes(old, design)
+    if not different:
+        return {}
+    with workspace.raters.quiet() as answering:  # no first answer comes in between the look and the change
+        if answering or frozen(workspace, study):
+            check_widens(old, design)
+        workspace.studies.record(StudyEvent(study, "design", "", design.model_dump_json(), person, workspace.clock()))
+    return different
+
+
+def add_items(workspace: Workspace, study: str, items: Sequence[NewItem], person: str, *, words: str) -> int:
+    """Add items; those the study has already are left alone. Returns how many are new. `words` say where they are from."""
+    workspace.studies.check(study)
+    if not items:
+        raise ValueError(f"there is no item to add: {words}")
+    kinds = {kind: sum(one.kind == kind for one in items) for kind in dict.fromkeys(one.kind for one in items)}
+    detail = json.dumps({"from": words, "items": kinds}, ensure_ascii=False)
+    return workspace.studies.add_items(study, items, StudyEvent(study, "items", "", detail, person, workspace.clock()))
+
+
+def close(workspace: Workspace, study: str, person: str) -> None:
+    """Take no more answers. What was answered stays; drafts stay too."""
+    _record(workspace, study, "closed", person)
+
+
+def reopen(workspace: Workspace, study: str, person: str) -> None:
+    """Take answers again."""
+    _record(workspace, study, "reopened", person)
+
+
+def let_on(workspace: Workspace, study: str, rater: str, person: str) -> None:
+    """Let a paused rater go on; the pause rules count anew from here."""
+    _record(workspace, study, "let on", person, concerns=rater)
+
+
+def all_studies(workspace: Workspace) -> list[Study]:
+    """Every study, the oldest first."""
+    found = []
+    for name, _, created_at in workspace.studies.all():
+        items = workspace.studies.items(name).values()
+        count = sum(one.kind == "item" for one in items)
+        answers, raters = workspace.answers.tally(name)
+        closed = workspace.studies.closed(name)
+        found.append(Study(name, design_of(workspace, name), count, len(items) - count, answers, raters, closed, created_at))
+    return found
+
+
+def record_of(workspace: Workspace, study: str) -> list[dict[str, str]]:
+    """What happened to a study, for people: when, who, what."""
+    lines, before = [], None
+    for event in workspace.studies.events(study):
+        what = event.kind + (f": {event.concerns}" if event.concerns else "")
+        if event.kind == "design":
+            design = Design.model_validate_json(event.detail)
+            what = (
+                "created" if before is None else "; ".join(_told(name, *pair) for name, pair in changes(before, design).items())
+            )
+            before = design
+        elif event.kind == "items":
+            detail = json.loads(event.detail)
+            counts = ", ".join(f"{count} {kind}" for kind, count in detail["items"].items())
+            what = f"items added: {counts}; {detail['from']}"
+        elif event.detail:
+            what += f" ({event.detail})"
+        lines.append({"when": f"{event.at:%Y-%m-%d %H:%M}", "who": event.person, "what": what})
+    return lines
+
+
+def aspects_named(names: Sequence[str], *, points: int | None = None) -> tuple[Aspect, ...]:
+    """Aspects by name: the ready ones, and others with a plain question; all on a scale of `points` where it is given."""
+    found = []
+    for name in names:
+        one = READY.get(name) or Aspect(name=name, question=f"How would you rate its {name}?")
+        found.append(one if points is None else one.model_copy(update={"points": points}))
+    return tuple(Aspect.model_validate(one.model_dump()) for one in found)
+
+
+def design_from(values: dict[str, Any]) -> Design:
+    """A design of plain values. Raises ValueError with one sentence that names what is wrong."""
+    try:
+        return Design.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise ValueError(f"{where + ': ' if where else ''}{message}, got {first['input']!r}" if where else message) from None
+
+
+def _record(workspace: Workspace, study: str, kind: str, person: str, *, concerns: str = "", detail: str = "") -> None:
+    workspace.studies.check(study)
+    workspace.studies.record(StudyEvent(study, kind, concerns, detail, person, workspace.clock()))
+
+
+def _told(name: str, before: object, after: object) -> str:
+    return f"{name}: {_short(before)} → {_short(after)}"
+
+
+def _short(value: object) -> str:
+    words = " ".join(str(value).split())
+    return words if len(words) <= 60 else words[:59] + "…"
