@@ -326,7 +326,8 @@ class Board(Generic[C, D]):
             self._answer(last.item, before)
             for queue in self._queues.values():
                 queue.passed.clear()
-        return self.reopen(person, scope, last.item, least=least, earlier=last)
+            # still under the lock: nobody is handed the item before the person has it back
+            return self.reopen(person, scope, last.item, least=least, earlier=last)
 
     @contextmanager
     def quiet(self) -> Iterator[bool]:

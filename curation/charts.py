@@ -1,10 +1,12 @@
 """Data frame to Plotly figure. Names that come from data are escaped: Plotly reads labels as HTML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 import pandas as pd
+
+from curation.stats.figures import Figure
 
 PALETTE = ("#2f6f8f", "#d98c3f", "#5f9e6e", "#b4534f", "#7d6aa5", "#8c7a5b", "#c77f9e", "#6b7280")
 
@@ -126,6 +128,30 @@ def strengths(table: pd.DataFrame) -> Any:
         legend={"orientation": "h", "y": -0.3},
     )  # fmt: skip
     return _calm(figure, height=320)
+
+
+def figures(found: Mapping[str, Figure], *, value: str, middle: float | None = None) -> Any:
+    """Figures with their 95% intervals, one a row; a line at `middle` where no difference lies."""
+    import plotly.graph_objects as go
+
+    known = {name: one for name, one in found.items() if one.value is not None}
+    values = [one.value or 0.0 for one in known.values()]
+    ends = [(one.value if one.low is None else one.low, one.value if one.high is None else one.high) for one in known.values()]
+    points = go.Scatter(
+        x=values, y=[escape(name) for name in known], mode="markers", marker={"size": 11, "color": PALETTE[0]},
+        error_x={
+            "type": "data", "symmetric": False, "thickness": 2,
+            "array": [(high or 0.0) - one for (_, high), one in zip(ends, values, strict=True)],
+            "arrayminus": [one - (low or 0.0) for (low, _), one in zip(ends, values, strict=True)],
+        },
+        customdata=[one.words() for one in known.values()], hovertemplate="%{customdata}<extra>%{y}</extra>",
+    )  # fmt: skip
+    figure = go.Figure(points)
+    if middle is not None:
+        figure.add_vline(x=middle, line_dash="dot", line_color="#8c7a5b")
+    figure.update_xaxes(title=escape(value))
+    figure.update_yaxes(autorange="reversed")
+    return _calm(figure, height=110 + 34 * len(known))
 
 
 def _calm(figure: Any, *, height: int) -> Any:

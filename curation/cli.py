@@ -4,13 +4,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from curation import cli_studies
+from curation.cli_parts import HERE, AsJson, Folder, bar, opening, say, say_rows, settings
 from curation.store.database import Busy
 from curation.workspace import DATABASE, Workspace
 
@@ -20,11 +21,9 @@ app = typer.Typer(
 )  # fmt: skip
 verdicts = typer.Typer(no_args_is_help=True, help="Verdicts in from and out to files.")
 app.add_typer(verdicts, name="verdicts")
+cli_studies.add_to(app)
 
-Folder = Annotated[Path, typer.Option("--workspace", envvar="ELEPHANT_WORKSPACE", help="The workspace's folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")]
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset of the workspace.")]
-_HERE = Path("workspace")
 
 
 def main() -> None:
@@ -38,7 +37,7 @@ def main() -> None:
 
 @app.command("app")
 def open_app(
-    workspace: Folder = _HERE,
+    workspace: Folder = HERE,
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 8501,
     address: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 lets others in.")] = "127.0.0.1",
     sample: Annotated[bool, typer.Option("--sample", help="Put the sample into a workspace that is empty.")] = False,
@@ -59,7 +58,7 @@ def open_app(
 @app.command("import")
 def import_dataset(
     source: Annotated[str, typer.Argument(help="A file, a folder, or a hub id such as Anthropic/hh-rlhf.")],
-    workspace: Folder = _HERE,
+    workspace: Folder = HERE,
     name: Annotated[str | None, typer.Option(help="The dataset's name; by default the source's.")] = None,
     split: Annotated[str | None, typer.Option(help="Read only this split.")] = None,
     limit: Annotated[int | None, typer.Option(help="Read only so many rows.")] = None,
@@ -70,37 +69,37 @@ def import_dataset(
     from curation.importing import import_source
     from curation.sources import source_of
 
-    read = source_of(source, split=split, limit=limit, mapping=_settings(mapping or [], "FIELD=COLUMN"))
-    with _opened(workspace) as opened, _bar("importing") as tell:
+    read = source_of(source, split=split, limit=limit, mapping=settings(mapping or [], "FIELD=COLUMN"))
+    with opening(workspace) as opened, bar("importing") as tell:
         done = import_source(opened, read, name or read.name.split(".")[0], progress=tell)
     again = "" if done.new else ", all of them there already"
     where = f" (see `elephant datasets --rejects {done.dataset}`)" if done.rejected else ""
-    _say(f"{done.dataset}: {done.rows:,} rows, {done.rejected:,} rejected{where}{again}", done._asdict(), as_json)
+    say(f"{done.dataset}: {done.rows:,} rows, {done.rejected:,} rejected{where}{again}", done._asdict(), as_json)
 
 
 @app.command()
 def datasets(
-    workspace: Folder = _HERE,
+    workspace: Folder = HERE,
     rejects: Annotated[str | None, typer.Option(help="List the rows of this dataset that could not be read.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List datasets, or the rejected rows of one."""
-    with _opened(workspace) as opened:
+    with opening(workspace) as opened:
         if rejects is not None:
             opened.pairs.dataset(rejects)
             rows = opened.pairs.rejects(rejects, limit=1_000_000)
-            _say_rows(rows, ("file", "line", "reason"), as_json, none="no rejected rows")
+            say_rows(rows, ("file", "line", "reason"), as_json, none="no rejected rows")
             return
         rows = [
             {**one._asdict(), "flagged": opened.flags.flagged(one.dataset), "imported_at": one.imported_at.isoformat()}
             for one in opened.pairs.datasets()
         ]
-    _say_rows(rows, ("dataset", "imported", "rejected", "flagged", "source"), as_json, none="no dataset yet")
+    say_rows(rows, ("dataset", "imported", "rejected", "flagged", "source"), as_json, none="no dataset yet")
 
 
 @app.command()
 def filters(
-    workspace: Folder = _HERE,
+    workspace: Folder = HERE,
     worth: Annotated[str | None, typer.Option(metavar="DATASET", help="Hold its flags against its verdicts.")] = None,
     changes: Annotated[
         list[str] | None,
@@ -123,13 +122,13 @@ def filters(
         fields = {field: {"default": one.default, "means": one.description} for field, one in kind.model_fields.items()}
         shown = ", ".join(f"{field}={one['default']}" for field, one in fields.items())
         rows.append({"filter": name, "looks for": kind.description(), "parameters": fields, "set": shown})
-    _say_rows(rows, ("filter", "set", "looks for"), as_json, none="no filters")
+    say_rows(rows, ("filter", "set", "looks for"), as_json, none="no filters")
 
 
 @app.command()
 def screen(
     dataset: Name,
-    workspace: Folder = _HERE,
+    workspace: Folder = HERE,
     chosen: Annotated[list[str] | None, typer.Option("--filter", help="Only this filter; may be given again.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="FILTER.PARAM=VALUE", help="Set a parameter.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait for the run and take in what it finds.")] = True,
@@ -140,15 +139,15 @@ def screen(
     from curation.filters.registry import FILTERS
 
     wanted: dict[str, dict[str, Any]] = {name: {} for name in chosen or FILTERS}
-    for target, value in _settings(changes or [], "FILTER.PARAM=VALUE").items():
+    for target, value in settings(changes or [], "FILTER.PARAM=VALUE").items():
         name, _, parameter = target.partition(".")
         if not parameter or name not in wanted:
             raise ValueError(f"--set {target}={value}: expected FILTER.PARAM=VALUE with one of {', '.join(wanted)}")
         wanted[name][parameter] = value
-    with _opened(workspace) as opened:
+    with opening(workspace) as opened:
         run = runs.start_screening(opened, dataset, wanted)
         if not wait:
-            _say(f"run {run.run_id} started", {"run": run.run_id}, as_json)
+            say(f"run {run.run_id} started", {"run": run.run_id}, as_json)
             return
         try:
             _wait(run, "screening")
@@ -156,35 +155,35 @@ def screen(
             runs.settle(opened)  # where some filters failed, what the others found comes in all the same
         found = [one for one in opened.flags.current(dataset) if one.run_id == run.run_id]
     rows = [{"filter": one.filter, "flagged": one.flagged, "of": one.screened} for one in found]
-    _say_rows(rows, ("filter", "flagged", "of"), as_json, none="nothing was screened")
+    say_rows(rows, ("filter", "flagged", "of"), as_json, none="nothing was screened")
 
 
 @app.command()
 def flags(
     dataset: Name,
-    workspace: Folder = _HERE,
+    workspace: Folder = HERE,
     out: Annotated[Path | None, typer.Option(help="Write one flag a row: .jsonl, .csv or .parquet.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Count a dataset's flags by filter and subset, or write them to a file."""
     from curation import exchange
 
-    with _opened(workspace) as opened:
+    with opening(workspace) as opened:
         if out is not None:
             written = exchange.export_flags(opened, dataset, out)
-            _say(f"{written:,} flags in {out}", {"flags": written, "file": str(out)}, as_json)
+            say(f"{written:,} flags in {out}", {"flags": written, "file": str(out)}, as_json)
             return
         opened.pairs.dataset(dataset)
         rows = opened.flags.counts(dataset)
-    _say_rows(rows, ("filter", "subset", "pairs", "of"), as_json, none=f"not screened yet: elephant screen {dataset}")
+    say_rows(rows, ("filter", "subset", "pairs", "of"), as_json, none=f"not screened yet: elephant screen {dataset}")
 
 
 @app.command("runs")
-def list_runs(workspace: Folder = _HERE, as_json: AsJson = False) -> None:
+def list_runs(workspace: Folder = HERE, as_json: AsJson = False) -> None:
     """List background runs, taking in those that have finished."""
     from curation import runs
 
-    with _opened(workspace) as opened:
+    with opening(workspace) as opened:
         runs.settle(opened)
         rows = [
             {
@@ -193,32 +192,32 @@ def list_runs(workspace: Folder = _HERE, as_json: AsJson = False) -> None:
             }
             for one in runs.all_runs(opened)
         ]  # fmt: skip
-    _say_rows(rows, ("run", "status", "done", "of", "title"), as_json, none="no runs yet")
+    say_rows(rows, ("run", "status", "done", "of", "title"), as_json, none="no runs yet")
 
 
 @app.command()
-def cancel(run: Annotated[str, typer.Argument(metavar="RUN")], workspace: Folder = _HERE, as_json: AsJson = False) -> None:
+def cancel(run: Annotated[str, typer.Argument(metavar="RUN")], workspace: Folder = HERE, as_json: AsJson = False) -> None:
     """Stop a run; what it has finished is kept. Works while the app is open, too."""
     from training import engine
 
     state = engine.cancel(_run(workspace, run))
-    _say(f"run {run} is {state.status}", {"run": run, "status": state.status}, as_json)
+    say(f"run {run} is {state.status}", {"run": run, "status": state.status}, as_json)
 
 
 @app.command()
-def resume(run: Annotated[str, typer.Argument(metavar="RUN")], workspace: Folder = _HERE, as_json: AsJson = False) -> None:
+def resume(run: Annotated[str, typer.Argument(metavar="RUN")], workspace: Folder = HERE, as_json: AsJson = False) -> None:
     """Let a failed or cancelled run go on. Works while the app is open, too."""
     from training import engine
 
     state = engine.resume(_run(workspace, run))
-    _say(f"run {run} is {state.status}", {"run": run, "status": state.status}, as_json)
+    say(f"run {run} is {state.status}", {"run": run, "status": state.status}, as_json)
 
 
 @app.command()
 def release(
     dataset: Name,
     name: Annotated[str, typer.Option(help="The release's name.")],
-    workspace: Folder = _HERE,
+    workspace: Folder = HERE,
     out: Annotated[Path | None, typer.Option(help="The folder to write; by default one in the workspace.")] = None,
     policy: Annotated[Path | None, typer.Option(help="A JSON file: what stays, what is swapped, what goes.")] = None,
     as_json: AsJson = False,
@@ -227,10 +226,10 @@ def release(
     from curation import release as releasing
 
     rules = _policy_from(policy)
-    with _opened(workspace) as opened, _bar("releasing") as tell:
+    with opening(workspace) as opened, bar("releasing") as tell:
         made = releasing.release(opened, dataset, name, rules, out=out, progress=tell)
     manifest = json.loads(made.manifest)
-    _say(
+    say(
         f"{made.name}: {releasing.in_words(manifest)}, in {workspace / made.folder}",
         {**made._asdict(), "manifest": manifest},
         as_json,
@@ -240,7 +239,7 @@ def release(
 @app.command()
 def ablation(
     dataset: Name,
-    workspace: Folder = _HERE,
+    workspace: Folder = HERE,
     policy: Annotated[Path | None, typer.Option(help="A JSON file with the whole policy; by default the usual one.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -248,23 +247,23 @@ def ablation(
     from curation import ablation as comparing
     from curation import runs
 
-    with _opened(workspace) as opened:
+    with opening(workspace) as opened:
         run = runs.start_ablation(opened, dataset, _policy_from(policy))
         _wait(run, "comparing")
         found = comparing.latest(opened, dataset)
     assert found is not None
     if as_json:
-        _say("", found, as_json)
+        say("", found, as_json)
         return
     rows = comparing.in_words(found)
-    _say_rows(rows, tuple(rows[0]), as_json, none="")
+    say_rows(rows, tuple(rows[0]), as_json, none="")
     typer.echo("; ".join(f"{what} by {model}" for what, model in found["read_by"].items()))
 
 
 @app.command()
-def releases(workspace: Folder = _HERE, as_json: AsJson = False) -> None:
+def releases(workspace: Folder = HERE, as_json: AsJson = False) -> None:
     """List releases."""
-    with _opened(workspace) as opened:
+    with opening(workspace) as opened:
         rows = [
             {
                 "name": one.name,
@@ -274,50 +273,50 @@ def releases(workspace: Folder = _HERE, as_json: AsJson = False) -> None:
             }
             for one in opened.releases.all()
         ]
-    _say_rows(rows, ("name", "dataset", "released_at", "folder"), as_json, none="no releases yet")
+    say_rows(rows, ("name", "dataset", "released_at", "folder"), as_json, none="no releases yet")
 
 
 @verdicts.command("import")
 def import_verdicts(
     file: Path,
-    workspace: Folder = _HERE,
+    workspace: Folder = HERE,
     dataset: Annotated[str | None, typer.Option(help="The dataset that rows, where given, count in.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Take in verdicts: pair_id (or row), person, verdict; the same ones again change nothing."""
     from curation import exchange
 
-    with _opened(workspace) as opened:
+    with opening(workspace) as opened:
         taken = exchange.import_verdicts(opened, file, dataset=dataset)
     first = f"; the first: record {taken.rejected[0][0]}: {taken.rejected[0][1]}" if taken.rejected else ""
     words = f"{taken.new:,} new verdicts, {taken.known:,} there already, {len(taken.rejected):,} rejected{first}"
-    _say(words, taken._asdict(), as_json)
+    say(words, taken._asdict(), as_json)
 
 
 @verdicts.command("export")
-def export_verdicts(file: Path, workspace: Folder = _HERE, as_json: AsJson = False) -> None:
+def export_verdicts(file: Path, workspace: Folder = HERE, as_json: AsJson = False) -> None:
     """Write every verdict event, undone ones marked."""
     from curation import exchange
 
-    with _opened(workspace) as opened:
+    with opening(workspace) as opened:
         written = exchange.export_verdicts(opened, file)
-    _say(f"{written:,} verdicts in {file}", {"verdicts": written, "file": str(file)}, as_json)
+    say(f"{written:,} verdicts in {file}", {"verdicts": written, "file": str(file)}, as_json)
 
 
 @app.command()
-def backup(file: Path, workspace: Folder = _HERE, as_json: AsJson = False) -> None:
+def backup(file: Path, workspace: Folder = HERE, as_json: AsJson = False) -> None:
     """Copy the workspace's database to a file. (In an open app: the Overview page.)"""
     if file.exists():
         raise ValueError(f"{str(file)!r} exists: a backup overwrites nothing")
-    with _opened(workspace) as opened:
+    with opening(workspace) as opened:
         opened.database.backup(file)
-    _say(f"{file}: {file.stat().st_size:,} bytes", {"file": str(file), "bytes": file.stat().st_size}, as_json)
+    say(f"{file}: {file.stat().st_size:,} bytes", {"file": str(file), "bytes": file.stat().st_size}, as_json)
 
 
 @app.command()
 def restore(
     file: Path,
-    workspace: Folder = _HERE,
+    workspace: Folder = HERE,
     force: Annotated[bool, typer.Option("--force", help="Replace a database that is there (it is kept beside).")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -326,7 +325,7 @@ def restore(
 
     kept = database.restore(file, workspace / DATABASE, force=force)
     beside = f"; the one before is {kept}" if kept else ""
-    _say(
+    say(
         f"restored {file} into {workspace}{beside}",
         {"restored": str(file), "kept": str(kept) if kept else None},
         as_json,
@@ -336,21 +335,12 @@ def restore(
 # ---- inside
 
 
-@contextmanager
-def _opened(folder: Path) -> Iterator[Workspace]:
-    opened = Workspace(folder)
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
 def _put_sample(folder: Path, file: Path) -> None:
     from curation import runs
     from curation.importing import import_source
     from curation.sources import source_of
 
-    with _opened(folder) as opened:
+    with opening(folder) as opened:
         if opened.pairs.datasets():
             return
         import_source(opened, source_of(str(file)), "sample")
@@ -379,7 +369,7 @@ def _wait(run: Any, words: str) -> None:
     """Wait for a run to end. Raises ValueError with the end of its log when it fails."""
     from training import engine
 
-    with _bar(words) as tell:
+    with bar(words) as tell:
         while (state := engine.watch(run)).status in ("queued", "running"):
             progress = run.progress()
             tell(
@@ -391,40 +381,10 @@ def _wait(run: Any, words: str) -> None:
         raise ValueError(f"run {run.run_id} {state.status}: {state.error or 'it was stopped'}; see {run.log}")
 
 
-@contextmanager
-def _bar(words: str) -> Iterator[Callable[[float, str], None]]:
-    """A progress bar on a terminal, nothing in a pipe."""
-    if not sys.stderr.isatty():
-        yield lambda share, message: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[message]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(words, total=1.0, message="")
-        yield lambda share, message: bar.update(task, completed=share, message=message)
-
-
-def _settings(given: Sequence[str], form: str) -> dict[str, str]:
-    settings = {}
-    for one in given:
-        name, equals, value = one.partition("=")
-        if not equals or not name:
-            raise ValueError(f"{one!r}: expected {form}")
-        settings[name] = value
-    return settings
-
-
 def _thresholds(given: Sequence[str]) -> dict[str, float]:
     """Thresholds by filter, of FILTER.threshold=VALUE."""
     thresholds = {}
-    for target, value in _settings(given, "FILTER.threshold=VALUE").items():
+    for target, value in settings(given, "FILTER.threshold=VALUE").items():
         name, _, parameter = target.partition(".")
         try:
             thresholds[name] = float(value)
@@ -440,38 +400,17 @@ def _say_worth(folder: Path, dataset: str, thresholds: dict[str, float], person:
     from curation.worth import move_thresholds
     from curation.worth import worth as held_against_verdicts
 
-    with _opened(folder) as opened:
+    with opening(folder) as opened:
         if thresholds:
             move_thresholds(opened, dataset, thresholds, person)
         found = held_against_verdicts(opened, dataset)
     if as_json:
-        _say("", found.record(), as_json)
+        say("", found.record(), as_json)
         return
     rows = [one.row() for one in found.filters.values()]
-    _say_rows(rows, list(rows[0]), as_json, none="no filters")
+    say_rows(rows, list(rows[0]), as_json, none="no filters")
     for line in ["", found.control.headline(), *found.control.details(), "", *found.proposals_in_words()]:
         typer.echo(line)
-
-
-def _say(words: str, record: dict[str, Any], as_json: bool) -> None:
-    typer.echo(json.dumps(record, ensure_ascii=False, default=str) if as_json else words)
-
-
-def _say_rows(rows: list[dict[str, Any]], columns: Sequence[str], as_json: bool, *, none: str) -> None:
-    if as_json:
-        typer.echo(json.dumps(rows, ensure_ascii=False, default=str))
-        return
-    if not rows:
-        typer.echo(none)
-        return
-    cells = [[_cell(row[name]) for name in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    for line in [list(columns), *cells]:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _cell(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else " ".join(str(value).split())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from curation import studies
 from curation.board import Entry, Queue
-from curation.pairs import Turn
+from curation.pairs import Turn, named
 from curation.store.answers import Answered, StudyClaim
 from curation.store.studies import Item, StudyEvent, expected_of
 from curation.study_design import COMPARISON, Design, Marks, Question, agreement_on_item, letter, marks_of, questions, values_of
@@ -87,7 +87,9 @@ def next_card(workspace: Workspace, study: str, person: str, *, again: bool = Fa
     if paused:
         return Halt("paused", paused)
     design = studies.design_of(workspace, study)
-    queue = _queue(workspace, study, design)
+    if design.rates and not design.aspects:
+        return Halt("imported", "This study holds imported ratings; it asks nothing here.")
+    queue = _queue(workspace, study)
     claim = workspace.raters.next(person, study, queue, least=_least(design), again=again)
     return Halt("done") if claim is None else card_of(workspace, claim)
 
@@ -99,6 +101,8 @@ def card_of(workspace: Workspace, claim: StudyClaim) -> Card:
     asked = tuple(questions(design, claim.shown))
     _, version, text = workspace.answers.draft(claim.person, claim.item_id)
     draft = json.loads(text) if text else {}
+    if draft.get("asked") != _asked(asked):
+        draft.pop("values", None)  # they answered other questions: the design was changed
     values = {key: value for key, value in draft.get("values", {}).items() if _fits(asked, key, value)}
     if draft and list(claim.shown) != draft.get("shown"):
         values.pop(COMPARISON, None)  # it was said of another order
@@ -110,7 +114,7 @@ def card_of(workspace: Workspace, claim: StudyClaim) -> Card:
 
 def status(workspace: Workspace, study: str, person: str) -> Status:
     """Progress of a rater."""
-    queue = _queue(workspace, study, studies.design_of(workspace, study))
+    queue = _queue(workspace, study)
     board = workspace.raters
     return Status(board.done(person, study), queue.left(person), board.skipped(person, queue), board.pace(person))
 
@@ -132,13 +136,17 @@ def press(workspace: Workspace, claim_id: str, person: str, version: int, key: s
     return _save(workspace, card, version, values={**card.values, key: value})
 
 
-def write(workspace: Workspace, claim_id: str, person: str, note: str, reasons: Sequence[str]) -> Outcome:
-    """Keep the note and the reasons ticked so far."""
+def write(workspace: Workspace, claim_id: str, person: str, note: str | None, reasons: Sequence[str] | None) -> Outcome:
+    """Keep the note and the reasons ticked so far; None leaves what was kept before."""
     claim = _claim(workspace, claim_id, person)
     if claim is None:
         return Outcome.OVER
     card = card_of(workspace, claim)
-    return _save(workspace, card, card.version, note=note, reasons=tuple(reasons), step=0)
+    note = card.note if note is None else note
+    reasons = card.reasons if reasons is None else tuple(reasons)
+    if (note, reasons) == (card.note, card.reasons):
+        return Outcome.RECORDED
+    return _save(workspace, card, card.version, note=note, reasons=reasons, step=0)
 
 
 def submit(workspace: Workspace, claim_id: str, person: str) -> Outcome:
@@ -178,11 +186,28 @@ def undo(workspace: Workspace, study: str, person: str) -> Card | None:
     return None if claim is None else card_of(workspace, claim)
 
 
-def reopen(workspace: Workspace, study: str, person: str, item_id: str) -> Card:
-    """Put an item this rater answered on the table again; the earlier answer stands until a new one is given."""
-    workspace.studies.item(item_id)
+def reopen(workspace: Workspace, study: str, person: str, item_id: str) -> Card | None:
+    """Put an item this rater answered on the table again; the earlier answer stands until a new one is given.
+
+    None for an item they have no answer to in this study: whether that wants one more rater is for the queue to say.
+    """
+    mine, held = workspace.raters.answer(person, item_id), workspace.raters.current(person, study)
+    if workspace.studies.item(item_id).study != study or (mine is None and (held is None or held.item_id != item_id)):
+        return None
     least = _least(studies.design_of(workspace, study))
     return card_of(workspace, workspace.raters.reopen(person, study, item_id, least=least))
+
+
+def in_words(workspace: Workspace, answer: Answered) -> str:
+    """An answer for its rater: what was said of which response as it was shown, the note, and what was asked."""
+    names = {response: letter(place) if len(answer.shown) > 1 else "" for place, response in enumerate(answer.shown)}
+    said = [f"{names[response]} {aspect} {value:g}".strip() for response, aspect, value in answer.marks.ratings]
+    for left, right, choice, _ in answer.marks.preferences:
+        side = {"left": left, "right": right}.get(choice)
+        said.append(choice if side is None else f"{names[side]} is better")
+    prompt = workspace.studies.content(answer.item_id).prompt
+    asked = prompt[-1].content if prompt else ""
+    return " · ".join(part for part in (", ".join(said), answer.note, " ".join(asked.split())) if part)
 
 
 # ---- known answers
@@ -227,12 +252,18 @@ def _differences(expected: Mapping[str, Any], marks: Marks, names: Mapping[str, 
             right = f"{one['low']:g}" if one["low"] == one["high"] else f"{one['low']:g} to {one['high']:g}"
             told.append(f"{one['aspect']} of {names.get(one['response'], 'the response')}: {value:g}, expected {right}")
     better = expected.get("better")
-    if better and (marks.preferences or given):
+    if better and _can_say(better, marks):
         compared += 1
         said = _preferred(marks)
         if said != better if isinstance(said, str) else better not in said:
             told.append(f"expected {names.get(better, better)} to be better" if better in names else f"expected {better}")
     return told if compared else None
+
+
+def _can_say(better: str, marks: Marks) -> bool:
+    """Whether marks of this kind can name the expected one: ratings and strengths have no way to say "both bad"."""
+    choices = any(strength is None for *_, strength in marks.preferences)
+    return choices if better == "both bad" else bool(marks.preferences or marks.ratings)
 
 
 def _preferred(marks: Marks) -> str | set[str]:
@@ -286,6 +317,11 @@ def _claim(workspace: Workspace, claim_id: str, person: str) -> StudyClaim | Non
     return claim if claim is not None and claim.person == person else None
 
 
+def _asked(asked: Sequence[Question]) -> str:
+    """Names the questions and their scales, in whichever order the responses are shown."""
+    return named("asked", *sorted("\n".join((one.key, one.text, *one.values)) for one in asked))
+
+
 def _fits(asked: Sequence[Question], key: str, value: object) -> bool:
     return any(one.key == key and isinstance(value, int) and 1 <= value <= len(one.values) for one in asked)
 
@@ -295,7 +331,7 @@ def _save(
     reasons: tuple[str, ...] | None = None, step: int = 1,
 ) -> Outcome:  # fmt: skip
     draft = {
-        "shown": card.claim.shown, "values": card.values if values is None else values,
+        "shown": card.claim.shown, "asked": _asked(card.questions), "values": card.values if values is None else values,
         "note": card.note if note is None else note, "reasons": card.reasons if reasons is None else reasons,
     }  # fmt: skip
     saved = workspace.answers.save_draft(
@@ -318,24 +354,27 @@ def _least(design: Design) -> timedelta:
     return timedelta(minutes=design.least_claim_minutes)
 
 
-def _queue(workspace: Workspace, study: str, design: Design) -> Queue[Answered]:
+def wanted(design: Design, answers: Mapping[str, Answered]) -> int:
+    """How many raters an item should have: the overlap, and one more while those who answered agree too little."""
+    have = len(answers)
+    if have < design.overlap or have >= design.most:
+        return max(have, design.overlap)
+    agreement = agreement_on_item(design, {person: one.marks for person, one in answers.items()})
+    return have + 1 if agreement is not None and agreement < design.extra_below else have
+
+
+def _queue(workspace: Workspace, study: str) -> Queue[Answered]:
     key = (study, workspace.studies.generation)
-    return workspace.raters.queue(key, lambda: _make_queue(workspace, study, design))
+    return workspace.raters.queue(key, lambda: _make_queue(workspace, study))
 
 
-def _make_queue(workspace: Workspace, study: str, design: Design) -> Queue[Answered]:
+def _make_queue(workspace: Workspace, study: str) -> Queue[Answered]:
+    design = studies.design_of(workspace, study)  # not an earlier one: the queue is kept as that of this generation
     kinds: dict[str, list[Entry]] = {"item": [], "gold": [], "attention": [], "warm-up": []}
     for item in workspace.studies.items(study).values():
         kinds[item.kind].append(Entry(item.item_id, item.kind))
 
-    def wants(item: str, answers: Mapping[str, Answered]) -> int:
-        have = len(answers)
-        if have < design.overlap or have >= design.most:
-            return design.overlap if have < design.overlap else have
-        agreement = agreement_on_item(design, {person: one.marks for person, one in answers.items()})
-        return have + 1 if agreement is not None and agreement < design.extra_below else have
-
     return Queue(
         kinds["item"], [*kinds["gold"], *kinds["attention"]], overlap=design.overlap, gold_share=design.gold_share,
-        first=kinds["warm-up"], block=_BLOCK, wants=wants,
+        first=kinds["warm-up"], block=_BLOCK, wants=lambda item, answers: wanted(design, answers),
     )  # fmt: skip

@@ -1,16 +1,18 @@
 """Studies: set one up, change what may be changed, add items, close and reopen; every step is an event that stays."""
 
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from curation.pairs import prompt_id_of, response_id_of
 from curation.store.studies import NewItem, StudyEvent
 from curation.study_design import READY, Aspect, Design, changes, check_widens
 from curation.workspace import Workspace
 
 NAME_LENGTH = 80
+T = TypeVar("T")
 
 
 class Study(NamedTuple):
@@ -54,6 +56,7 @@ def change(workspace: Workspace, study: str, design: Design, person: str) -> dic
     with workspace.raters.quiet() as answering:  # no first answer comes in between the look and the change
         if answering or frozen(workspace, study):
             check_widens(old, design)
+        _check_asked(design, ((one.item_id, one.responses) for one in workspace.studies.items(study).values()))
         workspace.studies.record(StudyEvent(study, "design", "", design.model_dump_json(), person, workspace.clock()))
     return different
 
@@ -63,6 +66,7 @@ def add_items(workspace: Workspace, study: str, items: Sequence[NewItem], person
     workspace.studies.check(study)
     if not items:
         raise ValueError(f"there is no item to add: {words}")
+    _check_asked(design_of(workspace, study), ((one.name or one.item_id, _responses(one)) for one in items))
     kinds = {kind: sum(one.kind == kind for one in items) for kind in dict.fromkeys(one.kind for one in items)}
     detail = json.dumps({"from": words, "items": kinds}, ensure_ascii=False)
     return workspace.studies.add_items(study, items, StudyEvent(study, "items", "", detail, person, workspace.clock()))
@@ -81,6 +85,18 @@ def reopen(workspace: Workspace, study: str, person: str) -> None:
 def let_on(workspace: Workspace, study: str, rater: str, person: str) -> None:
     """Let a paused rater go on; the pause rules count anew from here."""
     _record(workspace, study, "let on", person, concerns=rater)
+
+
+def kept(workspace: Workspace, study: str, name: str, make: Callable[[], T]) -> T:
+    """What `make` gives, kept in memory until the study changes: the bootstrap of a large study takes seconds."""
+    now = (workspace.answers.mark(study), workspace.studies.generation)
+    key = f"study/{study}/{name}"
+    held = workspace.held.get(key)
+    if held is None or held[0] != now:
+        held = (now, make())
+        workspace.held[key] = held
+    found: T = held[1]
+    return found
 
 
 def all_studies(workspace: Workspace) -> list[Study]:
@@ -125,6 +141,25 @@ def aspects_named(names: Sequence[str], *, points: int | None = None) -> tuple[A
     return tuple(Aspect.model_validate(one.model_dump()) for one in found)
 
 
+def aspect_rows(aspects: Sequence[Aspect]) -> list[dict[str, Any]]:
+    """Aspects as rows of a table that people edit: name, question, points, and the words with a bar between them."""
+    return [
+        {"name": one.name, "question": one.question, "points": one.points, "words": " | ".join(one.anchors)} for one in aspects
+    ]
+
+
+def aspects_of_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The plain values of the aspects that such rows tell of; rows without a name are left out."""
+    return [
+        {
+            "name": str(one["name"]).strip(), "question": one.get("question") or "", "points": one.get("points") or 5,
+            "anchors": [word.strip() for word in (one.get("words") or "").split("|") if word.strip()],
+        }
+        for one in rows
+        if str(one.get("name") or "").strip()
+    ]  # fmt: skip
+
+
 def design_from(values: dict[str, Any]) -> Design:
     """A design of plain values. Raises ValueError with one sentence that names what is wrong."""
     try:
@@ -134,6 +169,20 @@ def design_from(values: dict[str, Any]) -> Design:
         where = ".".join(str(part) for part in first["loc"])
         message = str(first["msg"]).removeprefix("Value error, ")
         raise ValueError(f"{where + ': ' if where else ''}{message}, got {first['input']!r}" if where else message) from None
+
+
+def _responses(item: NewItem) -> list[str]:
+    prompt_id = prompt_id_of(item.prompt)
+    return list(dict.fromkeys(response_id_of(prompt_id, one.response) for one in item.responses))
+
+
+def _check_asked(design: Design, items: Iterable[tuple[str, Sequence[str]]]) -> None:
+    """Raises ValueError when nothing would be asked of an item: a rater could only submit nothing."""
+    if design.rates:
+        return
+    for name, responses in items:
+        if len(responses) != 2:
+            raise ValueError(f"item {name!r} has {len(responses)} different responses: expected 2 to compare")
 
 
 def _record(workspace: Workspace, study: str, kind: str, person: str, *, concerns: str = "", detail: str = "") -> None:

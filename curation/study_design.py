@@ -1,6 +1,7 @@
 """The design of a study: what raters are asked, on which scale, by how many of them; and what of it may change later."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -34,6 +35,17 @@ class Aspect(BaseModel):
         if len(self.anchors) == self.points:
             return self.anchors[value - 1]
         return {1: self.anchors[0], self.points: self.anchors[1]}.get(value, "") if self.anchors else ""
+
+
+class Found(BaseModel):
+    """A scale that imported ratings brought: its lowest and highest value, and its words where values are words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    low: float
+    high: float
+    words: tuple[str, ...] = ()
 
 
 READY = {
@@ -73,6 +85,7 @@ class Design(BaseModel):
     raters_at_most: int = Field(0, ge=0, le=100, description="raters for an item at most, where they disagree; 0: overlap")
     extra_below: float = Field(0.5, ge=0, le=1, description="agreement on an item under which one more rater is asked")
     gold_share: float = Field(0.1, ge=0, le=0.5, description="share of gold and attention items mixed in")
+    found: tuple[Found, ...] = Field((), description="scales of imported ratings")
     pause_seconds: float = Field(0, ge=0, le=600, description="pause a rater whose median answer is faster; 0: never")
     pause_gold: int = Field(0, ge=0, le=50, description="pause a rater after this many failed gold items; 0: never")
     least_claim_minutes: float = Field(5, gt=0, le=1440, description="an item is held for a rater at least this long")
@@ -82,7 +95,7 @@ class Design(BaseModel):
         names = [one.name for one in self.aspects]
         if len(set(names)) < len(names):
             raise ValueError(f"the aspects are {', '.join(names)}: expected each name once")
-        if self.rates and not self.aspects:
+        if self.rates and not self.aspects and not self.found:
             raise ValueError("a study that rates has no aspect: expected 1 to 6")
         if self.raters_at_most and self.raters_at_most < self.overlap:
             raise ValueError(
@@ -108,7 +121,7 @@ class Design(BaseModel):
 
 # what may change after the first answer: the questions stay, more of the same may come
 _WIDENS = ("overlap", "raters_at_most")
-_HOUSEKEEPING = ("pause_seconds", "pause_gold", "gold_share", "least_claim_minutes")
+_HOUSEKEEPING = ("found", "pause_seconds", "pause_gold", "gold_share", "least_claim_minutes")
 
 
 def changes(old: Design, new: Design) -> dict[str, tuple[object, object]]:
@@ -170,7 +183,7 @@ class Question(NamedTuple):
 
 COMPARISON = "comparison"
 _STRENGTHS = ("A much better", "A better", "A slightly better", "the same", "B slightly better", "B better", "B much better")
-_CHOICE_WORDS = ("A is better", "B is better", "Tie", "Both bad")
+CHOICE_WORDS = ("A is better", "B is better", "Tie", "Both bad")
 
 
 def questions(design: Design, shown: Sequence[str]) -> list[Question]:
@@ -182,7 +195,7 @@ def questions(design: Design, shown: Sequence[str]) -> list[Question]:
                 values = tuple(one.words(value) for value in range(1, one.points + 1))
                 found.append(Question(response, place, one.name, one.question, values))
     if design.compares and len(shown) == 2:
-        values = _CHOICE_WORDS if design.comparison == "choice" else _STRENGTHS
+        values = CHOICE_WORDS if design.comparison == "choice" else _STRENGTHS
         found.append(Question("", 0, COMPARISON, design.question, values))
     return found
 
@@ -264,28 +277,32 @@ def agreement_on_item(design: Design, answers: Mapping[str, Marks]) -> float | N
     Two values of a scale of k points agree to 1 - |difference| / (k - 1), two strengths to 1 - |difference| / 6, two
     choices to 1 or 0. None where no two raters answered the same.
     """
-    points = {one.name: one.points for one in design.aspects}
-    shares = list(_shares(points, list(answers.values())))
-    return sum(shares) / len(shares) if shares else None
+    widths = {one.name: one.high - one.low for one in design.found} | {one.name: one.points - 1.0 for one in design.aspects}
+    rated: dict[tuple[str, str], list[float]] = defaultdict(list)
+    compared: dict[tuple[str, str], list[tuple[Choice, int | None]]] = defaultdict(list)
+    for marks in answers.values():
+        for response, aspect, value in marks.ratings:
+            rated[response, aspect].append(value)
+        for left, right, choice, strength in marks.preferences:
+            turned = left > right
+            side = other_side(choice) if turned else choice
+            compared[min(left, right), max(left, right)].append((side, -strength if turned and strength else strength))
+    found = [_near(values, widths.get(aspect) or 1.0) for (_, aspect), values in rated.items()]
+    for sides in compared.values():
+        strengths = [strength for _, strength in sides if strength is not None]
+        found.append(_near(strengths, 6.0) if len(strengths) == len(sides) else _alike([choice for choice, _ in sides]))
+    pairs = sum(count for _, count in found)
+    return sum(agreeing for agreeing, _ in found) / pairs if pairs else None
 
 
-def _shares(points: Mapping[str, int], marks: list[Marks]) -> Iterator[float]:
-    for place, one in enumerate(marks):
-        mine = {(response, aspect): value for response, aspect, value in one.ratings}
-        compared = {(left, right): (choice, strength) for left, right, choice, strength in one.preferences}
-        for other in marks[:place]:
-            for response, aspect, value in other.ratings:
-                if (response, aspect) in mine:
-                    yield 1 - min(1.0, abs(mine[response, aspect] - value) / (points.get(aspect, 7) - 1))
-            for left, right, choice, strength in other.preferences:
-                if (left, right) in compared:
-                    yield _alike(compared[left, right], (choice, strength))
-                elif (right, left) in compared:
-                    turned = other_side(choice), None if strength is None else -strength
-                    yield _alike(compared[right, left], turned)
+def _near(values: Sequence[float], width: float) -> tuple[float, int]:
+    """The sum of 1 - |difference| / width over pairs of values, and the pairs: from ranks, since pairs can be thousands."""
+    n = len(values)
+    apart = sum(value * (2 * place - n + 1) for place, value in enumerate(sorted(values)))
+    pairs = n * (n - 1) // 2
+    return pairs - min(float(pairs), apart / width), pairs
 
 
-def _alike(one: tuple[Choice, int | None], other: tuple[Choice, int | None]) -> float:
-    if one[1] is not None and other[1] is not None:
-        return 1 - abs(one[1] - other[1]) / 6
-    return float(one[0] == other[0])
+def _alike(choices: Sequence[Choice]) -> tuple[float, int]:
+    n = len(choices)
+    return sum(count * (count - 1) / 2 for count in Counter(choices).values()), n * (n - 1) // 2

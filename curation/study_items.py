@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from random import Random
 from typing import Any, Literal, NamedTuple
 
@@ -36,11 +37,19 @@ class Sample:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        wrong = [one for one in self.by if one not in STRATA]
-        if wrong:
-            raise ValueError(f"cannot stratify by {wrong[0]!r}: expected some of {', '.join(STRATA)}")
         if self.count < 1:
             raise ValueError(f"{self.count} items were asked for: expected 1 or more")
+
+
+def strata_named(names: Iterable[str]) -> tuple[Stratum, ...]:
+    """Strata by name. Raises ValueError for one there is not."""
+    found = []
+    for name in names:
+        known = [one for one in STRATA if one == name]
+        if not known:
+            raise ValueError(f"cannot stratify by {name!r}: expected some of {', '.join(STRATA)}")
+        found += known
+    return tuple(dict.fromkeys(found))
 
 
 # ---- from a dataset or a release
@@ -124,8 +133,9 @@ def _of_pair(study: str, pair: Pair, subset: str) -> NewItem:
 def from_outputs(study: str, design: Design, given: Sequence[outputs.Output], sample: Sample, *, each: int = 1) -> Drawn:
     """Items of prompts that several generators answered. To rate, an item has all their responses; to compare, two.
 
-    Which two is drawn so that every pair of generators comes as often as every other; `each` is how many such items are
-    made of one prompt. Prompts that not all of the generators answered are left out.
+    Which two is drawn, of those that came least often so far, so that every pair of generators comes as often as every
+    other; `each` is how many such items are made of one prompt, each of another two. Prompts that not all of the
+    generators answered are left out, and so are two responses that are the same.
     """
     by_prompt: dict[tuple[Turn, ...], dict[str, outputs.Output]] = defaultdict(dict)
     for one in given:
@@ -139,30 +149,23 @@ def from_outputs(study: str, design: Design, given: Sequence[outputs.Output], sa
     lengths = _thirds({key: sum(len(one.response) for one in whole[prompt].values()) for key, prompt in keys.items()})
     traits = {"subset": subsets, "length": lengths, "flag": dict.fromkeys(keys, "none")}
     chosen = drawn(list(keys), sample, lambda one: tuple(traits[by][one] for by in sample.by))
-    groups = _balanced(names, len(chosen) * each, Random(sample.seed)) if design.compares else [tuple(names)] * len(chosen)
+    groups = list(combinations(names, 2)) if design.compares else [tuple(names)]
+    used: Counter[tuple[str, ...]] = Counter()
+    draw = Random(sample.seed)
     items, alike = [], 0
-    for number, key in enumerate(chosen):
-        for group in groups[number * each : (number + 1) * each] if design.compares else [groups[number]]:
-            answers = whole[keys[key]]
+    for key in chosen:
+        draw.shuffle(groups)
+        answers = whole[keys[key]]
+        fit = [group for group in groups if not design.compares or len({answers[name].response.strip() for name in group}) > 1]
+        alike += len(groups) - len(fit)
+        for group in sorted(fit, key=lambda one: used[one])[:each]:
             responses = tuple(NewResponse(name, Response(answers[name].response)) for name in group)
-            if design.compares and responses[0].response.text.strip() == responses[1].response.text.strip():
-                alike += 1
-                continue
+            used[group] += 1
             items.append(_item(study, keys[key], responses, subset=subsets[key]))
     items = list({one.item_id: one for one in items}.values())
     words = f"{len(items)} items of {len(chosen)} of {len(keys):,} prompts, answered by {', '.join(names)}{_how(sample)}"
     words += _left_out(len(by_prompt) - len(whole), "that not all of them answered")
-    return Drawn(items, words + _left_out(alike, "whose two responses are the same"))
-
-
-def _balanced(names: Sequence[str], count: int, draw: Random) -> list[tuple[str, ...]]:
-    """So many pairs of generators, each pair as often as the others, give or take one, in a drawn order."""
-    pairs = list(combinations(names, 2))
-    found: list[tuple[str, ...]] = []
-    while len(found) < count:
-        draw.shuffle(pairs)
-        found.extend(pairs)
-    return found[:count]
+    return Drawn(items, words + _left_out(alike, "two responses that are the same"))
 
 
 # ---- from a file of items
@@ -249,21 +252,20 @@ def drawn(ids: Sequence[str], sample: Sample, stratum: Callable[[str], tuple[str
     return chosen
 
 
-def _quota(sizes: Mapping[tuple[str, ...], int], count: int, *, equal: bool) -> Counter[tuple[str, ...]]:
-    given: Counter[tuple[str, ...]] = Counter()
-    left = count
-    while left:
-        open_ones = [key for key in sorted(sizes) if given[key] < sizes[key]]
-        weights = {key: 1.0 if equal else float(sizes[key]) for key in open_ones}
-        total = sum(weights.values())
-        shares = {key: left * weights[key] / total for key in open_ones}
-        whole = {key: min(int(shares[key]), sizes[key] - given[key]) for key in open_ones}
-        if not any(whole.values()):
-            order = sorted(open_ones, key=lambda key: (-(shares[key] - int(shares[key])), key))
-            whole = dict.fromkeys(order[:left], 1)
-        for key, part in whole.items():
-            given[key] += part
-            left -= part
+def _quota(sizes: Mapping[tuple[str, ...], int], count: int, *, equal: bool) -> Mapping[tuple[str, ...], int]:
+    """How many each stratum gives of a count that is not more than all of them hold."""
+    given: dict[tuple[str, ...], int] = {}
+    weights = {key: 1 if equal else size for key, size in sorted(sizes.items())}
+    while weights:
+        left, total = count - sum(given.values()), sum(weights.values())
+        small = [key for key, weight in weights.items() if sizes[key] * total < left * weight]
+        if not small:  # the whole part of each share, and one more where the largest parts were cut off
+            given |= {key: left * weight // total for key, weight in weights.items()}
+            cut = sorted(weights, key=lambda key: -(left * weights[key] % total))
+            given |= {key: given[key] + 1 for key in cut[: count - sum(given.values())]}
+            break
+        given |= {key: sizes[key] for key in small}
+        weights = {key: weight for key, weight in weights.items() if key not in given}
     return given
 
 
@@ -291,3 +293,30 @@ def _how(sample: Sample) -> str:
 
 def _left_out(count: int, why: str) -> str:
     return f"; {count:,} left out, {why}" if count else ""
+
+
+# ---- from files
+
+
+def from_output_files(
+    study: str, design: Design, files: Sequence[Path], sample: Sample, *, each: int = 1, questions: Path | None = None
+) -> Drawn:
+    """Items of generators' outputs in files; records that could not be used are counted and the first is named."""
+    read = [(file, outputs.read(file, questions=questions)) for file in files]
+    drawn_items = from_outputs(study, design, [one for _, found in read for one in found.outputs], sample, each=each)
+    return Drawn(drawn_items.items, drawn_items.words + _unused([(file, found.unused) for file, found in read]))
+
+
+def from_item_file(study: str, file: Path) -> Drawn:
+    """The items of a file, as they stand there."""
+    found = outputs.read_items(file)
+    items = from_rows(study, found.rows)
+    return Drawn(items, f"{len(items)} items of {file.name}" + _unused([(file, found.unused)]))
+
+
+def _unused(files: Sequence[tuple[Path, Sequence[Any]]]) -> str:
+    count = sum(len(unused) for _, unused in files)
+    if not count:
+        return ""
+    file, line, reason = next((file, unused[0].line, unused[0].reason) for file, unused in files if unused)
+    return f"; {count:,} records could not be used, the first {file.name} line {line}: {reason}"

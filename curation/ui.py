@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
 
@@ -20,6 +21,17 @@ from curation.store.database import Busy, NotAWorkspace
 from curation.store.pairs import RowView
 from curation.workspace import Workspace
 
+Act = Callable[..., None]
+
+
+class Upload(Protocol):
+    """A file somebody chose in the browser."""
+
+    name: str
+
+    def getbuffer(self) -> memoryview: ...
+
+
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data" / "sample.jsonl"
 _PAGES: dict[str, dict[str, Any]] = {
@@ -28,11 +40,17 @@ _PAGES: dict[str, dict[str, Any]] = {
     "filters": {"title": "Filters"},
     "review": {"title": "Review"},
     "adjudicate": {"title": "Adjudicate"},
+    "studies": {"title": "Studies"},
+    "rate": {"title": "Rate"},
+    "agreement": {"title": "Agreement"},
     "runs": {"title": "Runs"},
 }
 # drawn by the style below: an icon given to st.Page is also fetched from fonts.gstatic.com, for the browser's tab
-_ICONS = ("home", "database", "filter_alt", "rule", "gavel", "play_circle")
+_ICONS = ("home", "database", "filter_alt", "rule", "gavel", "assignment", "rate_review", "handshake", "play_circle")
+_ALONE = {"reviewers": "Review", "raters": "Rate"}  # who comes by a link with ?for=..., and the one page they see
 _OPENING_QUOTE = re.compile(r"(?<=\s)['\"]")  # an apostrophe stands behind a letter
+_NOT_GIVEN = '<div class="text nothing">(the ratings were imported without this text)</div>'
+_PICTURE = re.compile(r"!\[")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@^=\"'/])")
 _STYLE = """<style>
 .block-container {padding-top: 3rem; padding-bottom: 4rem; max-width: 1180px}
@@ -45,6 +63,7 @@ _STYLE = """<style>
 .er .who {font-size: .74rem; letter-spacing: .04em; text-transform: uppercase; opacity: .62; margin-bottom: .15rem}
 .er details.earlier > summary {cursor: pointer; opacity: .75; margin: 0 0 .6rem 0; font-size: .9rem}
 .er .sides {display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; align-items: start}
+.er .sides.one {grid-template-columns: 1fr}
 .er .side {border: 1px solid color-mix(in srgb, currentColor 20%, transparent); border-radius: 10px; padding: .7rem .95rem}
 .er .side .name {font-weight: 650; font-size: 1.05rem; margin-bottom: .35rem}
 .er .side .name small {font-weight: 400; opacity: .65; margin-left: .4rem}
@@ -62,6 +81,8 @@ _STYLE = """<style>
 @media (max-width: 700px) {
   .er .sides {grid-template-columns: 1fr}
   .er .turn.assistant {margin-left: .4rem}
+  .st-key-choices button {min-height: 2.1rem; padding: .1rem .5rem}
+  .st-key-choices {row-gap: .2rem}
   .block-container {padding-left: .9rem; padding-right: .9rem}
 }
 [data-testid="stSidebarNavItems"] a::before {
@@ -115,17 +136,24 @@ def navigate() -> Any:
     """The navigation between pages; returns the page to run."""
     st.session_state["navigated"] = True
     pages = [st.Page(ROOT / "pages" / f"{name}.py", **rest) for name, rest in _PAGES.items()]
-    return st.navigation(pages, position="hidden" if for_reviewers() else "sidebar")
+    return st.navigation(pages, position="hidden" if alone() else "sidebar")
 
 
-def for_reviewers() -> bool:
-    """Whether this session came by a reviewer's link (`/review?for=reviewers`), which shows the queue and nothing else.
+def alone() -> str:
+    """Whose link this session came by, "reviewers" (`/review?for=reviewers`) or "raters" (`/rate?study=NAME&for=raters`),
+    which show one queue and nothing else; "" for everybody else.
 
     A courtesy, not a lock: who is let in at all is for sign-in and the proxy in front to say.
     """
-    if st.query_params.get("for") == "reviewers":
-        st.session_state["for_reviewers"] = True
-    return bool(st.session_state.get("for_reviewers", False))
+    asked = st.query_params.get("for")
+    if asked in _ALONE:
+        st.session_state["alone"] = asked
+    return str(st.session_state.get("alone", ""))
+
+
+def for_reviewers() -> bool:
+    """Whether this session came by a reviewer's link."""
+    return alone() == "reviewers"
 
 
 def page(title: str, about: str = "") -> Workspace:
@@ -133,8 +161,9 @@ def page(title: str, about: str = "") -> Workspace:
     if not st.session_state.pop("navigated", False):
         navigate().run()  # a first visit straight to a page runs it without app.py: run it as app.py does, so that
         st.stop()  # its widgets keep their identity in the next run, which comes through app.py
-    if for_reviewers() and title != "Review":
-        st.switch_page("pages/review.py", query_params={**st.query_params.to_dict(), "for": "reviewers"})
+    if alone() and title != _ALONE[alone()]:
+        place = f"pages/{_ALONE[alone()].lower()}.py"
+        st.switch_page(place, query_params={**st.query_params.to_dict(), "for": alone()})
     st.set_page_config(page_title=f"{title} · Elephant Room", page_icon="🐘", layout="wide")
     st.html(_STYLE)
     opened = workspace()
@@ -184,6 +213,32 @@ def signed_in() -> str:
     st.stop()
 
 
+def chosen_study(opened: Workspace) -> str:
+    """The study this session works on: that of the address, else chosen where there are several.
+
+    Who came by a rater's link sees the study the link names and no other.
+    """
+    names = [name for name, _, _ in opened.studies.all()]
+    asked = st.query_params.get("study")
+    if alone() == "raters":
+        if asked not in names:
+            st.info("This link names no study. Please ask for another one.", icon=":material/link_off:")
+            st.stop()
+        return str(asked)
+    if not names:
+        st.info("There is no study yet.", icon=":material/inbox:")
+        st.page_link("pages/studies.py", label="Set one up", icon=":material/add:")
+        st.stop()
+    last = asked if asked in names else st.session_state.get("study")
+    index = names.index(last) if last in names else len(names) - 1
+    name = names[index]
+    if len(names) > 1:
+        name = st.selectbox("Study", names, index=index, key="study-choice", width=340)
+    st.session_state["study"] = name
+    st.query_params["study"] = name
+    return name
+
+
 def chosen_dataset(opened: Workspace, *, label: str = "Dataset") -> str:
     """The dataset this session works on, chosen where there are several; without any the page ends with what to do."""
     names = [one.dataset for one in opened.pairs.datasets()]
@@ -225,6 +280,31 @@ def attempt(action: Callable[[], object]) -> bool:
     return True
 
 
+def link(page: str, **query: str) -> str:
+    """The address of a page of this app, as this browser sees the app."""
+    here = urlsplit(st.context.url or "")
+    before = here.path.rsplit("/", 1)[0]  # a proxy may serve the app under a path
+    return here._replace(path=f"{before}/{page}", query=urlencode(query), fragment="").geturl()
+
+
+def paged(rows: Sequence[Mapping[str, object]], *, key: str, size: int = 50, **options: Any) -> None:
+    """A table of many rows, some at a time."""
+    pages = -(-len(rows) // size)
+    number = st.number_input(f"Page, of {pages:,}", 1, pages, 1, key=f"page-{key}", width=160) if pages > 1 else 1
+    st.dataframe(rows[(number - 1) * size : number * size], hide_index=True, **options)
+
+
+def mapping_asked(fields: Sequence[str], *, key: str) -> dict[str, str]:
+    """Which column to take for which field, where columns are called otherwise."""
+    with st.expander("Columns called otherwise"):
+        columns = st.columns(4)
+        asked = {
+            field: columns[place % 4].text_input(field, key=f"{key}-{field}", placeholder=field).strip()
+            for place, field in enumerate(fields)
+        }
+    return {field: column for field, column in asked.items() if column}
+
+
 # ---- text, never interpreted
 
 
@@ -242,7 +322,17 @@ def shown(text: str) -> str:
 
 def show_pair(pair: Pair, *, a: tuple[str, str], b: tuple[str, str], compare: bool = False) -> None:
     """A prompt as chat and two responses side by side, each a name and a text; with `compare` their words' difference."""
-    st.html(f'<div class="er">{prompt_html(pair.prompt)}{_sides_html(a, b, compare=compare)}</div>')
+    show_responses(pair.prompt, (a, b), compare=compare)
+
+
+def show_responses(prompt: tuple[Turn, ...], sides: Sequence[tuple[str, str | None]], *, compare: bool = False) -> None:
+    """A prompt as chat and responses side by side, each a name and a text; None where the text is not known."""
+    st.html(f'<div class="er">{prompt_html(prompt)}{_sides_html(sides, compare=compare)}</div>')
+
+
+def show_guidelines(text: str) -> None:
+    """Guidelines as Markdown; pictures are not loaded, since that would tell another server who reads them."""
+    st.markdown(_PICTURE.sub(r"\\!\\[", text) if text.strip() else "*No guidelines were written for this study.*")
 
 
 def show_card(card: Card, *, labels: bool, compare: bool) -> None:
@@ -276,16 +366,16 @@ def _turn_html(turn: Turn) -> str:
     return f'<div class="turn {kind}"><div class="who">{escape(who)}</div>{shown(turn.content)}</div>'
 
 
-def _sides_html(a: tuple[str, str], b: tuple[str, str], *, compare: bool) -> str:
-    texts = shown(a[1]), shown(b[1])
-    if compare and a[1].strip() and b[1].strip():
-        left, right = diff.words(a[1], b[1])
-        texts = _pieces_html(left), _pieces_html(right)
-    sides = [
+def _sides_html(sides: Sequence[tuple[str, str | None]], *, compare: bool) -> str:
+    known = [text or "" for _, text in sides]
+    htmls = [_NOT_GIVEN if text is None else shown(text) for _, text in sides]
+    if compare and len(sides) == 2 and all(text.strip() for text in known):
+        htmls = [_pieces_html(pieces) for pieces in diff.words(*known)]
+    drawn = [
         f'<div class="side"><div class="name">{escape(name)}<small>{len(text.split()):,} words</small></div>{html}</div>'
-        for (name, text), html in zip((a, b), texts, strict=True)
+        for (name, _), text, html in zip(sides, known, htmls, strict=True)
     ]
-    return f'<div class="sides">{"".join(sides)}</div>'
+    return f'<div class="sides{" one" if len(sides) == 1 else ""}">{"".join(drawn)}</div>'
 
 
 def _pieces_html(pieces: Iterable[diff.Piece]) -> str:

@@ -1,5 +1,6 @@
 """A real server and a real browser: `streamlit run app.py` on a free port, and Chromium with keys that are really pressed."""
 
+import json
 import os
 import shutil
 import signal
@@ -22,16 +23,39 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-sync",
 )  # fmt: skip
-# what stands on the screen in each frame: the claim its keys belong to, and the text of the card
-_WATCH = """
+# what stands on the screen in each frame: the claim its keys belong to (of a study's card also the version and the question:
+# as `drawn`, and as `live` for each value that can be pressed), the text of the card and of its keys, and how many values
+# are marked as given;
+# and how often the page sent the server a press of one of the card's buttons, by whatever key or click
+_WATCH = r"""
+    window.pressesSent = 0;
+    const send = WebSocket.prototype.send;
+    WebSocket.prototype.send = function (message) {
+        const said = typeof message === "string" ? message : new TextDecoder("latin1").decode(message);
+        const pressed = /-(A|B|vague|toxic|repetitive|empty|press-[a-z]+|(value|jump|why)-\d+|back|on|submit|stay)-[0-9a-f]{32}/;
+        if (pressed.test(said) || said.includes("-undo-empty")) window.pressesSent++;
+        return send.call(this, message);
+    };
+    const owner = /^st-key-(?:A|submit|stay)-([0-9a-f]{32}.*)$/;
+    window.drawn = () => {
+        const of = (prefix) => `[class*="st-key-${prefix}-"]:not([data-retained="true"])`;
+        const button = document.querySelector(["A", "submit", "stay"].map(of).join());
+        const found = button && [...button.classList].map((one) => owner.exec(one)).find((one) => one);
+        return found ? found[1] : "";
+    };
     window.painted = [];
     const look = () => {
-        const button = document.querySelector('[class*="st-key-A-"]:not([data-retained="true"])');
-        const sides = document.querySelector(".er .sides");
-        if (button && sides) {
-            const claim = [...button.classList].find((one) => one.startsWith("st-key-A-")).slice("st-key-A-".length);
-            const seen = {claim, text: sides.textContent, at: performance.now()}, last = window.painted.at(-1);
-            if (!last || last.claim !== claim || last.text !== seen.text) window.painted.push(seen);
+        const drawn = window.drawn(), sides = document.querySelector(".er .sides");
+        if (drawn && sides) {
+            const keys = document.querySelector(".st-key-choices");
+            const marked = keys.querySelectorAll('[class*="st-key-value-"] button[kind="primary"]');
+            const values = [...keys.querySelectorAll('[class*="st-key-value-"]:not([data-retained="true"])')];
+            const live = [...new Set(values.map((one) => /st-key-value-\d+-(\S+)/.exec(one.className)[1]))].join(" ");
+            const seen = {claim: drawn.slice(0, 32), drawn, live, text: sides.textContent, keys: keys.textContent};
+            const last = window.painted.at(-1), same = (one) => last[one] === seen[one];
+            if (!last || !Object.keys(seen).every(same)) {
+                window.painted.push({...seen, marked: marked.length, at: performance.now()});
+            }
         }
         requestAnimationFrame(look);
     };
@@ -159,25 +183,54 @@ class Person:
 
     def claim(self) -> str:
         """The claim of the card on the screen."""
-        return str(self.page.evaluate(_CLAIM))
+        return self.drawn()[:32]
+
+    def drawn(self) -> str:
+        """What the keys on the screen belong to: the claim, and of a study's card its version and question; "" without."""
+        return str(self.page.evaluate("window.drawn()"))
+
+    def whole(self) -> str:
+        """Wait until a card stands whole, its keys too: its fields are loaded later than its text. Returns its `drawn`."""
+        self.page.wait_for_function(_WHOLE)
+        return self.drawn()
 
     def card(self) -> str:
-        """The two responses as they are shown, once the card stands whole: its fields are loaded later than its text."""
-        self.page.locator(".st-key-note-area input").first.wait_for(state="attached")
-        self.page.locator('[class*="st-key-A-"]:not([data-retained="true"])').wait_for()
-        self.rest()
+        """The two responses as they are shown, once the card stands whole."""
+        self.whole()
         return str(self.page.locator(".er .sides").inner_text())
 
     def press(self, key: str) -> None:
-        """Press a key and wait until another card, or none, has taken the place of this one."""
-        before = self.claim()
-        self.page.keyboard.press(key)
+        """Press a key and wait until another card or question, or none, has taken the place of this one."""
+        before = self.whole()
+        self.surely(key, f"window.drawn() !== {json.dumps(before)}")
         self.moved_from(before)
 
-    def moved_from(self, claim: str) -> None:
-        """Wait until the card of this claim is gone and what comes next stands."""
-        self.page.wait_for_function(f"claim => ({_CLAIM}) !== claim", arg=claim)
-        self.page.locator('[class*="st-key-A-"]:not([data-retained="true"]), .st-key-undo-empty').first.wait_for()
+    def surely(self, key: str, done: str) -> None:
+        """Press a key on a whole card and wait until this JavaScript is true. A key can be lost while something is drawn: then
+        the page sends no press, and like a person we press again. A press that was sent is only waited for."""
+        from playwright.sync_api import TimeoutError as TookTooLong
+
+        for _ in range(4):
+            self.whole()
+            if self.page.evaluate(done):
+                return
+            sent = self.sent()
+            self.page.keyboard.press(key)
+            try:
+                self.page.wait_for_function(f"{done} || window.pressesSent > {sent}", timeout=3_000)
+                break
+            except TookTooLong:
+                continue
+        self.page.wait_for_function(done)
+
+    def sent(self) -> int:
+        """How many presses of a card's buttons this page has sent since it was loaded."""
+        return int(self.page.evaluate("window.pressesSent"))
+
+    def moved_from(self, drawn: str) -> None:
+        """Wait until what was drawn is gone and what comes next stands."""
+        self.page.wait_for_function("drawn => window.drawn() !== drawn", arg=drawn)
+        self.page.wait_for_function("window.drawn() !== '' || document.querySelector('.st-key-undo-empty')")
         self.rest()
 
     def text(self) -> str:
@@ -189,7 +242,11 @@ class Person:
         self.context.close()
 
 
-_CLAIM = """
-    [...(document.querySelector('[class*="st-key-A-"]:not([data-retained="true"])') || {classList: []}).classList]
-        .filter((one) => one.startsWith("st-key-A-")).map((one) => one.slice("st-key-A-".length))[0] || ""
-"""
+_WHOLE = """() => {
+    const claim = window.drawn().slice(0, 32);
+    return claim !== ""
+        && document.querySelector(`.st-key-press-help-${claim} button`)
+        && document.querySelector(`.st-key-note-${claim} input`)
+        && window.elephantNote
+        && document.querySelector('[data-testid="stApp"]').dataset.testScriptState === "notRunning";
+}"""

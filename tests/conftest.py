@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,11 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import overview, runs
+from curation import ablation, overview, runs, screening
+from curation.filters import base
 from curation.importing import import_source
+from curation.readings import Reader, Readings
 from curation.sources import source_of
 from curation.store.flags import Screening
 from curation.workspace import Workspace
+from training import engine
+from training.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,6 +61,45 @@ def sample_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         overview.open_sample(opened, ROOT / "data" / "sample.jsonl")
         until(lambda: bool(runs.settle(opened)), seconds=60)
     return folder
+
+
+def take_readings(of: Path, to: Path) -> None:
+    """Give one workspace's folder what models read in another's: a screening there reads only what is new to both."""
+    shutil.copytree(of / "cache" / "readings", to / "cache" / "readings", dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="session")
+def readings_of_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(tmp_path_factory.mktemp("readings"))
+
+
+@pytest.fixture
+def read_once(readings_of_all: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filters that read by themselves keep what they read, over all tests that ask for this."""
+
+    def kept(reader: Reader) -> Readings:
+        return Readings(reader, readings_of_all)
+
+    monkeypatch.setattr(base, "Readings", kept)
+
+
+_JOBS = {"curation.screening": screening.screen, "curation.ablation": ablation.ablate}
+
+
+def done_here(run: Run) -> None:
+    """Do a run in this process, where torch is imported once, instead of starting it in one of its own."""
+    state = run.state()
+    engine._running(run, state, os.getpid())
+    with pytest.MonkeyPatch.context() as patch, run.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
+        patch.setattr(sys, "argv", [state.module, str(run.folder)])
+        with suppress(SystemExit):
+            engine.main(_JOBS[state.module])
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run is over when it is started: for tests of what a run finds, not of its process."""
+    monkeypatch.setattr(engine, "start", done_here)
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,7 @@ def test_every_policy_is_counted_as_a_release_would_count_it(workspace, ids):
         assert one["rows"] == {name: rows[name] for name in ("kept", "swapped", "dropped")}
 
 
-def test_lengths_toxicity_and_diversity_are_those_of_the_rows_that_stay(workspace, ids):
+def test_lengths_toxicity_and_diversity_are_those_of_the_rows_that_stay(workspace, ids, at_once):
     found = {one["name"]: one for one in compared(workspace)["steps"]}
     nothing, verdicts = found["nothing"], found["+ verdicts"]
     chosen = [row["chosen"].rsplit("Assistant: ", 1)[1] for row in ROWS]
@@ -86,7 +86,7 @@ def test_lengths_toxicity_and_diversity_are_those_of_the_rows_that_stay(workspac
     assert nothing["diversity"]["prompt_spread"] == pytest.approx(1 - np.sum(asked_for.mean(axis=0) ** 2), abs=2e-3)
 
 
-def test_what_is_left_of_each_type_is_over_the_reviewed_pairs_that_stay(workspace, ids):
+def test_what_is_left_of_each_type_is_over_the_reviewed_pairs_that_stay(workspace, ids, at_once):
     say(workspace, ids[1], "same")
     found = {one["name"]: one["types_left"] for one in compared(workspace)["steps"]}
     assert {name: one["count"] for name, one in found["nothing"].items() if one["count"]} == {
@@ -98,7 +98,7 @@ def test_what_is_left_of_each_type_is_over_the_reviewed_pairs_that_stay(workspac
     assert {name: one["count"] for name, one in found["+ verdicts"].items() if one["count"]} == {"same": 2}  # one was swapped
 
 
-def test_where_nothing_stays_a_mean_is_undefined_and_not_zero(workspace, ids):
+def test_where_nothing_stays_a_mean_is_undefined_and_not_zero(workspace, ids, at_once):
     flag_pairs(workspace, dict.fromkeys(ids, 0.9), filter="vague")
     found = compared(workspace, Policy(verdicts={"opposite": "drop"}))
     everything = next(one for one in found["steps"] if one["name"] == "+ vague")
@@ -110,7 +110,7 @@ def test_where_nothing_stays_a_mean_is_undefined_and_not_zero(workspace, ids):
     assert words["reward-model accuracy"] == "none yet"
 
 
-def test_a_table_is_out_of_date_when_flags_or_verdicts_have_changed(workspace, ids):
+def test_a_table_is_out_of_date_when_flags_or_verdicts_have_changed(workspace, ids, at_once):
     run = compared(workspace)["run"]
     assert not ablation.out_of_date(workspace, "small", run)
     say(workspace, ids[0], "toxic")
@@ -128,7 +128,7 @@ def test_a_dataset_that_is_not_screened_has_nothing_to_compare(workspace):
     assert runs.all_runs(workspace) == []
 
 
-def test_the_command_prints_a_row_a_policy_or_everything_as_json(workspace, ids):
+def test_the_command_prints_a_row_a_policy_or_everything_as_json(workspace, ids, at_once):
     workspace.close()
     elephant = Elephant(workspace.folder)
     lines = elephant("ablation", "small").splitlines()

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = {
-    "app": 5, "pages": 5, "curation.cli": 5,
+    "app": 5, "pages": 5, "curation.cli": 5, "curation.cli_studies": 5, "curation.cli_parts": 5,
     "curation.ui": 4, "curation.screening": 4, "curation.review": 4, "curation.release": 4, "curation.runs": 4,
     "curation.importing": 4, "curation.report": 4, "curation.studies": 4, "curation.exchange": 4, "curation.overview": 4,
     "curation.release_policy": 4, "curation.release_card": 4, "curation.screening_view": 4, "curation.meaning": 4,
@@ -29,7 +29,12 @@ FLOORS = {
 }  # fmt: skip
 BESIDE = {  # the first is a part of the second, or rests on what it says of texts and models
     ("curation.sources", "curation.forms"), ("curation.workspace", "curation.board"), ("curation.embeddings", "curation.pairs"),
-    ("curation.embeddings", "training"), ("curation.toxicity", "training"),
+    ("curation.embeddings", "training"), ("curation.toxicity", "training"), ("curation.ratings_rows", "curation.pairs"),
+    ("curation.ratings_files", "curation.ratings_argilla"), ("curation.ratings_files", "curation.ratings_fastchat"),
+    ("curation.ratings_files", "curation.ratings_label_studio"), ("curation.ratings_files", "curation.ratings_mt_bench"),
+    ("curation.ratings_files", "curation.ratings_tidy"),
+    ("curation.charts", "curation.stats"), ("curation.cli", "curation.cli_parts"), ("curation.cli", "curation.cli_studies"),
+    ("curation.cli_studies", "curation.cli_parts"),
 }  # fmt: skip
 OURS = ("app", "pages", "curation", "training")
 

@@ -1,40 +1,61 @@
 """The `elephant` command as scripts see it: what it prints, what it writes, its exit status."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
 
 from curation import exchange, review
-from curation.cli import app
+from curation.cli import app, main
 from curation.workspace import Workspace
-from tests.conftest import ROOT, SMALL, import_rows
+from tests.conftest import ROOT, SMALL, import_rows, take_readings
 
 SAMPLE = ROOT / "data" / "sample.jsonl"
 
 
 class Elephant:
-    """The command in a process of its own, on a workspace of its own."""
+    """The command on a workspace of its own: its entry point called here, or in a process of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, *arguments: object, expect: int = 0) -> str:
+    def __call__(self, *arguments: object, expect: int = 0, apart: bool = False) -> str:
         """Run it; returns what it said on standard output, or on standard error when it is expected to refuse."""
-        around = {**os.environ, "ELEPHANT_WORKSPACE": str(self.folder), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "curation.cli", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, env=around, cwd=self.folder.parent)
-        assert done.returncode == expect, done.stderr
+        status, said, complained = (self._apart if apart else self._here)(list(map(str, arguments)))
+        assert status == expect, complained
         if expect == 0:
-            assert done.stderr == ""  # no progress bar in a pipe
-            return done.stdout
-        assert "Traceback" not in done.stderr
-        return done.stderr
+            assert complained == ""  # no progress bar in a pipe
+            return said
+        assert "Traceback" not in complained
+        return complained
+
+    def _apart(self, arguments: list[str]) -> tuple[int, str, str]:
+        around = {**os.environ, "ELEPHANT_WORKSPACE": str(self.folder), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "curation.cli", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=around, cwd=self.folder.parent)
+        return done.returncode, done.stdout, done.stderr
+
+    def _here(self, arguments: list[str]) -> tuple[int, str, str]:
+        said, complained = io.StringIO(), io.StringIO()
+        status: object = 0
+        with (
+            patch.dict(os.environ, ELEPHANT_WORKSPACE=str(self.folder)), patch.object(sys, "argv", ["elephant", *arguments]),
+            contextlib.chdir(self.folder.parent), contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained),
+        ):  # fmt: skip
+            try:
+                main()
+            except SystemExit as ended:
+                status = ended.code or 0
+        assert isinstance(status, int)
+        return status, said.getvalue(), complained.getvalue()
 
 
 @pytest.fixture
@@ -43,10 +64,11 @@ def elephant(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def screened(tmp_path_factory):
+def screened(tmp_path_factory, sample_workspace):
     elephant = Elephant(tmp_path_factory.mktemp("cli") / "workspace")
-    assert elephant("import", SAMPLE, "--name", "sample") == "sample: 239 rows, 0 rejected\n"
-    elephant("screen", "sample")
+    take_readings(sample_workspace, elephant.folder)
+    assert elephant("import", SAMPLE, "--name", "sample", apart=True) == "sample: 239 rows, 0 rejected\n"
+    elephant("screen", "sample", apart=True)
     return elephant
 
 
@@ -124,7 +146,7 @@ def test_bad_input_ends_with_2_and_one_line_that_names_it(screened, arguments, s
 def test_a_busy_workspace_says_who_holds_it(elephant):
     elephant("import", SAMPLE)
     held = Workspace(elephant.folder)
-    assert f"in use by process {os.getpid()}" in elephant("datasets", expect=2)
+    assert f"in use by process {os.getpid()}" in elephant("datasets", expect=2, apart=True)
     held.close()
 
 
@@ -189,7 +211,7 @@ def test_verdicts_of_others_come_in_by_row_and_bad_ones_are_named(workspace, tmp
 # ---- the documents keep up
 
 
-def test_a_filter_that_fails_is_told_and_what_the_others_found_is_there(elephant, tmp_path):
+def test_a_filter_that_fails_is_told_and_what_the_others_found_is_there(elephant, tmp_path, at_once):
     file = tmp_path / "small.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in SMALL))
     elephant("import", file)
@@ -208,8 +230,8 @@ def test_every_command_filter_and_page_is_in_the_readme():
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     names = [one.name or one.callback.__name__ for one in app.registered_commands]
-    names += ["verdicts import", "verdicts export"]
+    names += ["verdicts import", "verdicts export", "ratings import", "ratings export", "study create"]
     assert [name for name in names if f"elephant {name}" not in readme] == []
     assert [name for name in FILTERS if f"| `{name}` |" not in readme] == []
     pages = {file.stem for file in (ROOT / "pages").glob("*.py")}
-    assert pages == {"overview", "datasets", "filters", "review", "adjudicate", "runs"}
+    assert pages == {"overview", "datasets", "filters", "review", "adjudicate", "studies", "rate", "agreement", "runs"}

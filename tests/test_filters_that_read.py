@@ -16,6 +16,8 @@ from curation.filters.registry import configured
 from curation.pairs import Pair, Response, turn
 from tests.test_filters import LONG, found, pair_of, sides
 
+pytestmark = pytest.mark.usefixtures("read_once")
+
 # vague
 
 
@@ -232,7 +234,8 @@ def test_the_scores_of_reward_models_take_the_committees_place(tmp_path):
         assert flags[pair.pair_id].score == pytest.approx(1 / (1 + np.exp(np.mean(votes))))
 
 
-def test_what_a_filter_that_reads_says_does_not_depend_on_the_order_of_the_pairs():
+def test_what_a_filter_that_reads_says_does_not_depend_on_the_order_of_the_pairs(monkeypatch):
+    monkeypatch.undo()  # each order is read for itself
     stub, same = pair_of("I'm not sure what you mean by this."), pair_of("Yes it is.", "Yes, it is!")
     pairs = [*preferring(90, wrong={4, 50}), stub, same]
     for name in ("vague", "indistinct"):

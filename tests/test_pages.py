@@ -16,10 +16,13 @@ from curation.filters.registry import FILTERS
 from curation.review import Settings, Verdict, View
 from curation.workspace import Workspace
 from tests.browser import Person, chromium, serving
-from tests.conftest import ROOT, flag_pairs, hh, import_rows, until
+from tests.conftest import ROOT, flag_pairs, hh, import_rows, take_readings, until
 
 PAGES = {
     "overview": "Overview", "datasets": "Datasets", "filters": "Filters", "review": "Review", "adjudicate": "Adjudicate",
+    "studies": "Studies",
+    "rate": "Rate",
+    "agreement": "Agreement",
     "runs": "Runs",
 }  # fmt: skip
 ALL = View(pool="all")
@@ -94,6 +97,7 @@ def sample(screened, tmp_path, monkeypatch) -> Iterator[App]:
     [
         ("overview", "Open the sample"), ("datasets", "import one here"), ("filters", "There is no dataset yet"),
         ("review", "There is no dataset yet"), ("adjudicate", "There is no dataset yet"), ("runs", "No run yet"),
+        ("studies", "There is no dataset yet"), ("rate", "There is no study yet"), ("agreement", "There is no study yet"),
     ],
 )  # fmt: skip
 def test_the_first_visit_of_an_empty_workspace_says_what_to_do(empty, page, says):
@@ -103,7 +107,8 @@ def test_the_first_visit_of_an_empty_workspace_says_what_to_do(empty, page, says
     assert list(at.error) == []
 
 
-def test_the_sample_is_opened_and_screened_from_the_overview(empty):
+def test_the_sample_is_opened_and_screened_from_the_overview(empty, sample_workspace):
+    take_readings(sample_workspace, empty.workspace.folder)
     at = empty.go("overview")
     next(one for one in at.button if one.label == "Open the sample").click().run()
     assert list(at.exception) == []
@@ -329,6 +334,8 @@ def test_policies_are_compared_from_the_page(sample):
 def test_a_threshold_changed_on_the_page_is_what_the_run_is_told(empty):
     import_rows(empty.workspace, [hh("Name a river.", "The Danube.", "")])
     at = empty.go("filters")
+    for name in ("vague", "indistinct", "toxic", "contested"):  # which would take seconds
+        at.checkbox(key=f"on-{name}").uncheck().run()
     at.number_input(key="repetitive.at_least").set_value(0.9).run()
     at.button(key="screen").click().run()
     (view,) = runs.all_runs(empty.workspace)
@@ -500,7 +507,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("page", list(PAGES))
-def test_the_first_visit_of_a_fresh_server_may_go_straight_to_any_page(screened, tmp_path, browser, page):
+def test_any_page_may_be_the_first_of_a_fresh_server_and_asks_no_other_machine_for_anything(screened, tmp_path, browser, page):
     folder = Path(shutil.copytree(screened, tmp_path / "workspace"))
     with serving(folder) as server:
         ana = Person(browser, server, "ana").open("" if page == "overview" else page)
@@ -519,6 +526,7 @@ def test_the_first_visit_of_a_fresh_server_may_go_straight_to_any_page(screened,
         links.filter(has_text="Runs").click()
         ana.page.get_by_role("heading", name="Runs").wait_for()
         assert ana.errors == []
+        assert ana.hosts - {""} == {f"127.0.0.1:{server.port}"}
 
 
 @pytest.mark.browser

@@ -1,7 +1,8 @@
 """The filters on the sample: what they find of what was planted, and what they flag besides."""
 
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,21 @@ def pairs() -> list[Pair]:
     return [replace(pair, rows=tuple(rows[pair_id])) for pair_id, pair in by_id.items()]
 
 
-def flagged(name: str, pairs: list[Pair], **parameters: object) -> list[Flag]:
-    """What is flagged: findings below the threshold are left out."""
-    judge = configured(name, parameters)
-    return [one for one in judge.flags(pairs) if one.score >= judge.threshold]
+@pytest.fixture(scope="module")
+def sample_was_read(sample_workspace, readings_of_all) -> None:
+    """The screened sample's texts are not read again."""
+    shutil.copytree(sample_workspace / "cache" / "readings", readings_of_all, dirs_exist_ok=True)
+
+
+@pytest.fixture
+def flagged(pairs, sample_was_read, read_once) -> Callable[[str], list[Flag]]:
+    """What a filter flags: findings below the threshold are left out."""
+
+    def by(name: str) -> list[Flag]:
+        judge = configured(name, {})
+        return [one for one in judge.flags(pairs) if one.score >= judge.threshold]
+
+    return by
 
 
 def rows_of(flags: list[Flag], pairs: list[Pair]) -> set[int]:
@@ -74,25 +86,25 @@ def test_every_transcript_round_trips():
 
 
 @pytest.mark.parametrize("name", NO_MATTER_WHICH_MODEL)
-def test_a_filter_finds_what_was_planted_for_it_and_little_else(pairs, name):
-    found = rows_of(flagged(name, pairs), pairs)
+def test_a_filter_finds_what_was_planted_for_it_and_little_else(pairs, flagged, name):
+    found = rows_of(flagged(name), pairs)
     planted = {entry["row"] for entry in KEY if entry["filter"] == name}
     assert len(found & planted) / len(planted) >= 0.95, f"missed rows {sorted(planted - found)}"
     assert len(found & planted) / len(found) >= 0.95, f"false alarms in rows {sorted(found - planted)}"
 
 
 @pytest.mark.parametrize("name", [*NO_MATTER_WHICH_MODEL, "toxic"])
-def test_clean_pairs_are_let_go(pairs, name):
-    found = rows_of(flagged(name, pairs), pairs)
+def test_clean_pairs_are_let_go(pairs, flagged, name):
+    found = rows_of(flagged(name), pairs)
     assert not [row for row in found if KEY[row]["noise"] == "none"]
 
 
 @pytest.mark.parametrize("name", [name for name in NO_MATTER_WHICH_MODEL if name not in ("transcript", "duplicate")])
-def test_a_flag_names_the_side_that_was_planted(pairs, name):
+def test_a_flag_names_the_side_that_was_planted(pairs, flagged, name):
     # `transcript` says "pair" where one side merely runs on: by its rule the contexts differ
     sides: dict[int, set[str]] = {}
     by_id = {pair.pair_id: pair for pair in pairs}
-    for flag in flagged(name, pairs):
+    for flag in flagged(name):
         for row in by_id[flag.pair_id].rows:
             sides.setdefault(row, set()).add(flag.side)
     for entry in KEY:

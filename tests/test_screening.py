@@ -14,7 +14,7 @@ from curation.filters.base import Filter
 from curation.filters.contested import SCORES
 from curation.filters.registry import FILTERS
 from curation.workspace import Workspace
-from tests.conftest import SMALL, hh, import_rows, until
+from tests.conftest import SMALL, done_here, hh, import_rows, until
 from training import engine
 from training.models import located
 from training.run import Run
@@ -46,7 +46,7 @@ def long(workspace):
     """Pairs with enough text that reading it takes some seconds."""
     rows = [
         hh(f"What is {n} about?", f"Part {n}. " + "The river runs to the sea. " * 150, f"Part {n}. " + "I do not know. " * 250)
-        for n in range(50)
+        for n in range(34)
     ]
     return import_rows(workspace, [*rows, hh("How do I cook rice?", "I'm not sure what you mean by that.", "Boil it.")], "long")
 
@@ -64,7 +64,7 @@ def elsewhere(tmp_path, clock, long, workspace):
     other.close()
 
 
-def test_a_second_screening_reads_nothing_and_finds_the_same(workspace, ids):
+def test_a_second_screening_reads_nothing_and_finds_the_same(workspace, ids, at_once):
     first = runs.start_screening(workspace, "small", READING)
     assert wait(first).status == "done", first.log_end()
     before = kept(workspace)
@@ -83,7 +83,7 @@ def test_a_second_screening_reads_nothing_and_finds_the_same(workspace, ids):
     }
 
 
-def test_a_run_cancelled_and_killed_while_it_reads_finds_what_an_undisturbed_one_finds(workspace, elsewhere, long):
+def test_a_run_cancelled_and_killed_while_it_reads_finds_what_an_undisturbed_one_finds(workspace, elsewhere, long, monkeypatch):
     run = runs.start_screening(workspace, "long", READING)
     until(lambda: bool(kept(workspace)), seconds=120)
     assert engine.cancel(run).status == "cancelled"
@@ -96,8 +96,9 @@ def test_a_run_cancelled_and_killed_while_it_reads_finds_what_an_undisturbed_one
     assert not (run.output / screening.FLAGS).exists()
     assert runs.settle(workspace) == []
     engine.resume(run)
-    undisturbed = runs.start_screening(elsewhere, "long", READING)
     assert wait(run).status == "done", run.log_end()
+    monkeypatch.setattr(engine, "start", done_here)
+    undisturbed = runs.start_screening(elsewhere, "long", READING)
     assert wait(undisturbed).status == "done", undisturbed.log_end()
     assert 0 < len(part) < len(kept(elsewhere))
     assert {name: at for name, at in kept(workspace).items() if name in part} == part  # no text was read twice
@@ -106,7 +107,7 @@ def test_a_run_cancelled_and_killed_while_it_reads_finds_what_an_undisturbed_one
     assert "vague" in findings(run)["filter"].to_pylist()
 
 
-def test_a_filter_that_fails_loses_no_other_and_resume_tries_it_again(workspace, ids, tmp_path):
+def test_a_filter_that_fails_loses_no_other_and_resume_tries_it_again(workspace, ids, tmp_path, at_once):
     model = tmp_path / "model"
     model.mkdir()
     run = runs.start_screening(workspace, "small", {"empty": {}, "vague": {"model": str(model)}, "duplicate": {}})
@@ -160,7 +161,7 @@ def test_a_rule_that_fails_amid_the_pairs_goes_over_all_of_them_when_it_is_resum
     assert sorted(findings(run)["filter"].to_pylist()) == ["empty"] + ["stumbling"] * 4
 
 
-def test_findings_below_the_threshold_are_stored_and_a_moved_threshold_flags_them(workspace, ids, clock):
+def test_findings_below_the_threshold_are_stored_and_a_moved_threshold_flags_them(workspace, ids, clock, at_once):
     rows = [hh("How do I cook rice?", "I'm not sure what you mean by that.", "Boil it in water.")]
     (pair_id,) = import_rows(workspace, rows, "near")
     run = runs.start_screening(workspace, "near", {"vague": {"threshold": 0.95}})

@@ -190,9 +190,23 @@ class AnswerStore:
             new = len(rows)
         return new
 
+    def claims_of(self, study: str) -> set[str]:
+        """The claims under which answers of a study came, undone ones too."""
+        rows = self._db.rows("SELECT claim_id FROM study_answers WHERE study = $1", [study])
+        return {claim_id for (claim_id,) in rows}
+
     def count(self, study: str) -> int:
         """How many answers were ever given or imported, undone ones too."""
         return int(self._db.rows("SELECT count(*) FROM study_answers WHERE study = $1", [study])[0][0])
+
+    def mark(self, study: str) -> tuple[int, int, int]:
+        """Changes with every answer and undo of a study."""
+        sql = """
+            SELECT (SELECT count(*) FROM study_answers WHERE study = $1), (SELECT count(*) FROM study_undos),
+                   (SELECT count(*) FROM study_settlements WHERE study = $1)
+        """
+        (found,) = self._db.rows(sql, [study])
+        return found
 
     def tally(self, study: str) -> tuple[int, int]:
         """How many answers stand, and of how many people."""

@@ -1,8 +1,9 @@
 """Store of releases: which were made and what their manifests say, and what a release reads of the other tables."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -49,6 +50,19 @@ class ReleaseStore:
     def pseudonyms(self) -> dict[str, str]:
         """The pseudonym of everyone whose events are in a release."""
         return dict(self._db.rows("SELECT person, pseudonym FROM pseudonyms ORDER BY person"))
+
+    def pseudonyms_for(self, people: Iterable[str], kind: str) -> dict[str, str]:
+        """The pseudonyms of these people; who has none yet is given one: rater-1, rater-2, ... in this order, and keeps it."""
+        wanted = list(dict.fromkeys(people))
+        with self._db.transaction() as cursor:
+            known = dict(cursor.execute("SELECT person, pseudonym FROM pseudonyms").fetchall())
+            for person in wanted:
+                if person not in known:
+                    taken = set(known.values())
+                    number = next(one for one in count(1) if f"{kind}-{one}" not in taken)
+                    known[person] = f"{kind}-{number}"
+                    cursor.execute("INSERT INTO pseudonyms VALUES (?, ?)", [person, known[person]])
+        return {person: known[person] for person in wanted}
 
     def filters_of_pairs(self, dataset: str) -> dict[str, tuple[str, ...]]:
         """For each flagged pair the filters that flag it, by name."""

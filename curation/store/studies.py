@@ -90,6 +90,7 @@ class StudyStore:
         self._content: dict[str, Content] = {}
         self._reading = Lock()
         self.generation = 0  # rises with every change of items or designs, so that queues know they are out of date
+        self._happened = 0  # rises with everything that is recorded
 
     # ---- studies and what happened to them
 
@@ -114,26 +115,32 @@ class StudyStore:
 
     def design(self, study: str, read: Callable[[str], T]) -> T:
         """The design in force, as `read` makes it of its JSON; kept until it changes."""
-        if study not in self._designs:
+
+        def look() -> T:
             self.check(study)
-            self._designs[study] = read(self.events(study, kinds=("design",))[-1].detail)
-        found: T = self._designs[study]
+            return read(self.events(study, kinds=("design",))[-1].detail)
+
+        found: T = self._kept(self._designs, study, look)
         return found
 
     def record(self, event: StudyEvent) -> None:
         """Record that something happened to a study."""
         self._db.append("study_events", *event)
-        self._events.pop(event.study, None)
         if event.kind in ("design", "items"):
             self._changed(event.study)
+        else:
+            with self._reading:
+                self._happened += 1
+                self._events.pop(event.study, None)
 
     def events(self, study: str, *, kinds: Sequence[str] = ()) -> list[StudyEvent]:
         """What happened to a study, in order; of these kinds only, where any are named."""
-        found = self._events.get(study)  # asked for with every item that is handed out
-        if found is None:
+
+        def look() -> list[StudyEvent]:
             sql = "SELECT * FROM study_events WHERE study = $1 ORDER BY happened_at, rowid"
-            found = [StudyEvent(*row) for row in self._db.rows(sql, [study])]
-            self._events[study] = found
+            return [StudyEvent(*row) for row in self._db.rows(sql, [study])]
+
+        found = self._kept(self._events, study, look)  # asked for with every item that is handed out
         return [one for one in found if not kinds or one.kind in kinds]
 
     def closed(self, study: str) -> bool:
@@ -174,7 +181,8 @@ class StudyStore:
 
     def items(self, study: str) -> dict[str, Item]:
         """The items of a study by id, in the order they were added."""
-        if study not in self._items:
+
+        def look() -> dict[str, Item]:
             rows = self._db.rows(
                 """
                 SELECT i.item_id, i.study, i.place, i.prompt_id, i.name, i.subset, i.kind, i.expected, i.explanation,
@@ -184,8 +192,9 @@ class StudyStore:
                 """,
                 [study],
             )
-            self._items[study] = {row[0]: _item(row) for row in rows}
-        return self._items[study]
+            return {row[0]: _item(row) for row in rows}
+
+        return self._kept(self._items, study, look)
 
     def item(self, item_id: str) -> Item:
         """One item. Raises ValueError when there is none of this id."""
@@ -199,7 +208,9 @@ class StudyStore:
 
     def content(self, item_id: str) -> Content:
         """The texts of an item; they never change, so they are kept once they were read."""
-        if item_id not in self._content:
+        kept = self._content.get(item_id)
+        if kept is None:
+            before = self._happened
             item = self.item(item_id)
             ((turns,),) = self._db.rows("SELECT turns FROM prompts WHERE prompt_id = $1", [item.prompt_id])
             marks = ", ".join("?" * len(item.responses))
@@ -209,9 +220,10 @@ class StudyStore:
             with self._reading:
                 if len(self._content) > 5000:
                     self._content.clear()
-                self._content[item_id] = content
+                if self._happened == before:  # a text may have come in meanwhile
+                    self._content[item_id] = content
             return content
-        return self._content[item_id]
+        return kept
 
     def generators(self, study: str) -> dict[str, dict[str, tuple[str, ...]]]:
         """Who wrote the responses: by item and response id the generators, more than one where they wrote the same."""
@@ -257,12 +269,25 @@ class StudyStore:
         sql = "SELECT file, line, reason FROM study_rejects WHERE study = $1 ORDER BY imported_at, file, line LIMIT $2"
         return self._db.records(sql, [study, limit])
 
+    def _kept(self, kept: dict[str, T], study: str, look: Callable[[], T]) -> T:
+        """What is in memory, else what `look` finds, which is kept unless something was recorded meanwhile."""
+        found = kept.get(study)
+        if found is None:
+            before = self._happened
+            found = look()
+            with self._reading:
+                if self._happened == before:
+                    kept[study] = found
+        return found
+
     def _changed(self, study: str) -> None:
-        self._items.pop(study, None)
-        self._designs.pop(study, None)
-        self._events.pop(study, None)
-        self._content.clear()
-        self.generation += 1
+        with self._reading:
+            self._items.pop(study, None)
+            self._designs.pop(study, None)
+            self._events.pop(study, None)
+            self._content.clear()
+            self.generation += 1
+            self._happened += 1
 
 
 def _item(row: tuple[Any, ...]) -> Item:

@@ -1,14 +1,14 @@
-"""`make bench`: imports and screens, then measures keys and the queue, and what the reading filters cost; or
-`python -m tests.bench queue` for some of it."""
+"""`make bench`: imports and screens, then measures keys, the queue, a study of many raters, and what the reading filters
+cost; or `python -m tests.bench queue` for some of it."""
 
 import argparse
 import platform
 import tempfile
 from pathlib import Path
 
-from tests.bench import bulk, duplicates, embedding, keys, queue, toxicity
+from tests.bench import bulk, duplicates, embedding, keys, queue, studies, toxicity
 
-PARTS = ("bulk", "keys", "queue", "embedding", "duplicates", "toxicity")
+PARTS = ("bulk", "keys", "queue", "studies", "embedding", "duplicates", "toxicity")
 
 
 def main() -> None:
@@ -27,6 +27,8 @@ def main() -> None:
             keys.run(places[given.pairs])
         if "queue" in what:
             queue.run(places)
+        if "studies" in what:
+            studies.run(Path(name, "studies"))
         if "embedding" in what:
             embedding.run(Path(name, "embedding"))
         if "duplicates" in what:

@@ -1,0 +1,138 @@
+"""Agreement: how far the raters of a study agree, what they hold together, and who writes best."""
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from curation import charts, people, studies, ui
+from curation.stats.figures import Figure
+
+opened = ui.page(
+    "Agreement", "How far the raters of a study agree, and what their labels say. Every interval redraws whole prompts."
+)
+study = ui.chosen_study(opened)
+
+
+def kept(name: str, make: Callable[[], Any]) -> Any:
+    """Computed when it is first asked for, and again when an answer came in."""
+    with st.spinner("Computing intervals"):
+        return studies.kept(opened, study, name, make)
+
+
+def row(name: str, figure: Figure, **more: object) -> dict[str, object]:
+    """A figure as a table shows it."""
+    low, high = figure.low, figure.high
+    interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
+    value = f"{figure.value:.3f}" if figure.value is not None else "undefined"
+    because = f"because {figure.undefined}" if figure.undefined else ""
+    return {"": name, "value": value, "95% interval": interval, "n": f"{figure.n:,} {figure.of}", **more, "note": because}
+
+
+def measures(table: people.Table) -> None:
+    found = kept(f"measures/{table.name}", lambda: people.measures(table))
+    first = found[0]
+    st.metric(first.name, first.figure.short(), help=first.about)
+    st.caption(ui.plain(first.figure.words()))
+    st.dataframe([row(one.name, one.figure, about=one.about) for one in found], hide_index=True)
+    st.caption("Quote alpha with its interval, beside percent agreement: a high share of one answer lowers every kappa.")
+    subsets = kept(f"subsets/{table.name}", lambda: people.by_subset(table))
+    if subsets:
+        st.subheader("By subset", anchor=False)
+        st.dataframe([row(name or "(no subset)", figure) for name, figure in subsets.items()], hide_index=True)
+    st.subheader("Each rater against the rest", anchor=False)
+    names = st.toggle("Show names", key="names")
+    rows = kept(f"raters/{table.name}", lambda: people.by_rater(table))
+    shown = []
+    for number, one in enumerate(rows, start=1):
+        cells: dict[str, object] = {"rater": one.rater if names else f"rater {number}", "values": one.n}
+        cells["same as another rater"] = one.same.words()
+        if one.correlation is not None:
+            cells["correlation with the mean of the others"] = one.correlation.words()
+        if one.mean_difference is not None:
+            cells["higher than the others by"] = f"{one.mean_difference:+.2f}"
+        shown.append(cells)
+    ui.paged(shown, key="raters")
+
+
+def generators() -> None:
+    found = kept("generators", lambda: people.generators(opened, study))
+    if not found.means and not found.win_rates:
+        st.info("There is nothing to compare yet.")
+    for aspect, means in found.means.items():
+        st.subheader(ui.plain(f"Mean {aspect}"), anchor=False)
+        st.plotly_chart(charts.figures(means, value=f"mean {aspect}"), key=f"means-{aspect}")
+        st.dataframe([row(name, figure) for name, figure in means.items()], hide_index=True)
+    if found.win_rates:
+        st.subheader("Win rate against all it met", anchor=False)
+        st.plotly_chart(charts.figures(found.win_rates, value="win rate, ties half", middle=0.5), key="win-rates")
+        st.dataframe([row(name, figure) for name, figure in found.win_rates.items()], hide_index=True)
+        st.subheader("Wins, row against column", anchor=False)
+        matrix = found.matrix
+        st.dataframe(
+            [
+                {"": one, **{other: people.cell(matrix, one, other) for other in matrix.names}}
+                for one in matrix.names
+            ],
+            hide_index=True,
+        )  # fmt: skip
+        st.subheader("Bradley-Terry strengths", anchor=False)
+        st.caption("Log odds of winning, mean 0; a tie, good or bad, is half a win for each.")
+        st.dataframe([row(name, figure) for name, figure in people.ranked(found.strengths)], hide_index=True)
+
+
+def contradictions() -> None:
+    both = kept("both", lambda: people.side_by_side(opened, study))
+    if not both.same and not both.against and not both.even:
+        st.info("This study has no item that the same rater both rated and compared.")
+        return
+    share = people.going_against(both)
+    st.text(f"The response preferred was rated lower: {share.words()} of the answers in which both tell a difference.")
+    st.text(f"In {both.even:,} more, the ratings or the comparison see no difference.")
+    names = st.toggle("Show names", key="names-against")
+    raters = {rater: f"rater {number}" for number, rater in enumerate(sorted({one.rater for one in both.against}), start=1)}
+    for one in both.against[:20]:
+        content = opened.studies.content(one.item_id)
+        item = opened.studies.item(one.item_id)
+        who = one.rater if names else raters[one.rater]
+        with st.expander(ui.plain(f"{who}: preferred {one.preferred_mean:.1f}, the other {one.other_mean:.1f}")):
+            titles = [
+                ("preferred" if response == one.preferred else "the other", content.texts[response])
+                for response in item.responses
+            ]
+            ui.show_responses(content.prompt, titles)
+
+
+def labels() -> None:
+    st.caption(
+        "What raters hold together, each way of telling marked as such. The adjudicated value stands beside the others. "
+        "Dawid-Skene needs the extra `consensus`: pip install 'elephant-room[consensus]'."
+    )
+    found = kept("labels", lambda: people.labels(opened, study))
+    if not found:
+        st.info("Nobody has answered yet.")
+        return
+    ui.paged(found, key="labels")
+    st.page_link("pages/studies.py", label="Export them under In and out", icon=":material/download:")
+
+
+tables = people.tables(opened, study)
+if not tables:
+    st.info("Nobody has answered in this study yet, so there is nothing to agree on.", icon=":material/handshake:")
+    st.page_link("pages/rate.py", label="Rate", icon=":material/rate_review:")
+    st.stop()
+view = st.segmented_control(
+    "Show", ["Measures", "Generators", "Ratings beside comparisons", "Labels"], default="Measures", required=True, key="view",
+    label_visibility="collapsed",
+)  # fmt: skip
+if view == "Measures":
+    question = st.segmented_control("Of", list(tables), default=next(iter(tables)), required=True, key=f"of-{study}")
+    table = tables[question or next(iter(tables))]
+    st.caption(ui.plain(people.described(table)))
+    measures(table)
+elif view == "Generators":
+    generators()
+elif view == "Labels":
+    labels()
+else:
+    contradictions()

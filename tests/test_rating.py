@@ -1,0 +1,1024 @@
+"""Rating: blind, in an order of one's own, an answer once, nothing lost; DESIGN.md section 5, for raters."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import pytest
+
+from curation import rating, studies, study_items
+from curation.outputs import ItemResponse, ItemRow
+from curation.pairs import turn
+from curation.rating import Card, Feedback, Halt, Outcome, Status
+from curation.store.answers import Answered
+from curation.store.studies import expected_of
+from curation.study_design import COMPARISON, Design, Marks
+from curation.workspace import Workspace
+
+RATE = Design(gold_share=0, overlap=1)
+COMPARE = RATE.model_copy(update={"protocol": "compare"})
+BOTH = Design(protocol="both", aspects=studies.aspects_named(["helpfulness", "overall"]), gold_share=0, overlap=1)
+
+
+def row(number, *, responses=2, **more):
+    """An item of a file; prompt and responses say which they are."""
+    kind = {"subset": "", "kind": "item", "expected": None, "explanation": "", **more}
+    texts = tuple(ItemResponse("abcdef"[k], f"{'abcdef'[k]} on {number}") for k in range(responses))
+    return ItemRow(number + 1, f"item {number}", (turn("user", f"question {number}"),), texts, **kind)
+
+
+def make(workspace, design=RATE, *, items=6, study="one", rows=()):
+    """A study of so many items and these rows; returns the ids of its items in order."""
+    studies.create(workspace, study, design, "lead")
+    given = study_items.from_rows(study, [*(row(n) for n in range(items)), *rows])
+    studies.add_items(workspace, study, given, "lead", words="by hand")
+    return [one.item_id for one in given]
+
+
+def redesign(workspace, **changes):
+    design = studies.design_of(workspace, "one").model_copy(update=changes)
+    studies.change(workspace, "one", design, "lead")
+
+
+def take(workspace, person, **how):
+    return rating.next_card(workspace, "one", person, **how)
+
+
+def fill(workspace, card, value=1):
+    """Press a key for every question: the same, or what a function says of the card and the question."""
+    for number, one in enumerate(card.questions):
+        key = value(card, one) if callable(value) else value
+        pressed = rating.press(workspace, card.claim.claim_id, card.claim.person, card.version + number, one.key, key)
+        assert pressed == Outcome.RECORDED
+
+
+def submit(workspace, card):
+    return rating.submit(workspace, card.claim.claim_id, card.claim.person)
+
+
+def answer(workspace, person, value=1, **how):
+    """Take the next item and answer it; returns its id, or the Halt."""
+    card = take(workspace, person, **how)
+    if isinstance(card, Halt):
+        return card
+    fill(workspace, card, value)
+    assert submit(workspace, card) == Outcome.RECORDED
+    return card.item.item_id
+
+
+def everything(workspace, person, value=1):
+    """Answer all there is; returns the items in the order in which they came."""
+    done = []
+    while isinstance(item := answer(workspace, person, value), str):
+        done.append(item)
+    assert item == Halt("done")
+    return done
+
+
+def standing(workspace):
+    return [(one.item_id, one.person) for one in workspace.answers.standing()]
+
+
+@contextmanager
+def again(workspace):
+    """The same workspace after the process has ended and started again."""
+    workspace.close()
+    with closing(Workspace(workspace.folder, clock=workspace.clock)) as opened:
+        yield opened
+
+
+def meaning(wanted):
+    """The key by which a card says what is meant: {text: value}, and under "" the better text, or tie, or both bad."""
+
+    def key(card, question):
+        if question.response:
+            return wanted[card.texts[question.place]]
+        return 1 + [*card.texts, "tie", "both bad"].index(wanted[""])
+
+    return key
+
+
+# ---- blind, in an order of one's own
+
+
+def test_each_rater_has_an_order_of_their_own_and_the_same_again(workspace):
+    design = COMPARE.model_copy(update={"overlap": 9})
+    make(workspace, design, items=20)
+    people = ["ana", "ben", "cat"]
+    first = {person: [answer(workspace, person) for _ in range(8)] for person in people}
+    assert len({tuple(order) for order in first.values()}) == 3
+    with again(workspace) as opened:
+        rest = {person: everything(opened, person) for person in people}
+    whole = {person: first[person] + rest[person] for person in people}
+    with closing(Workspace(workspace.folder / "another", clock=workspace.clock)) as other:
+        make(other, design, items=20)
+        assert {person: everything(other, person) for person in people} == whole
+
+
+def test_the_early_items_of_a_study_come_first_for_everybody(workspace):
+    ids = make(workspace, COMPARE.model_copy(update={"overlap": 9}), items=45)
+    for person in ("ana", "ben"):
+        order = everything(workspace, person)
+        assert [{*order[start : start + 20]} for start in (0, 20, 40)] == [{*ids[n : n + 20]} for n in (0, 20, 40)]
+        assert order[:20] != ids[:20]
+
+
+def test_responses_are_shown_in_an_order_drawn_per_item_and_rater_that_is_stored_with_the_answer(workspace):
+    make(workspace, RATE.model_copy(update={"overlap": 2}), items=30)
+    shown = {}
+    for person in ("ana", "ben"):
+        for _ in range(30):
+            card = take(workspace, person)
+            names = {response: next(iter(by)) for response, by in generators(workspace, card).items()}
+            assert [text[0] for text in card.texts] == [names[one] for one in card.claim.shown]
+            assert sorted(card.claim.shown) == sorted(card.item.responses)
+            shown[person, card.item.item_id] = card.claim.shown
+            assert take(workspace, person).claim == card.claim
+            fill(workspace, card)
+            submit(workspace, card)
+    as_added = {key: order == workspace.studies.item(key[1]).responses for key, order in shown.items()}
+    for person in ("ana", "ben"):  # by chance 15 of 30, a standard deviation of 2.7
+        assert 6 <= sum(same for (who, _), same in as_added.items() if who == person) <= 24
+    assert 6 <= sum(shown["ana", item] == shown["ben", item] for person, item in shown if person == "ana") <= 24
+    assert {(one.person, one.item_id): one.shown for one in workspace.answers.standing()} == shown
+    for mark in workspace.answers.ratings("one"):
+        assert tuple(mark["shown"]) == shown[mark["person"], mark["item_id"]]
+        assert mark["shown"][mark["place"] - 1] == mark["response_id"]
+
+
+def generators(workspace, card):
+    return workspace.studies.generators("one")[card.item.item_id]
+
+
+def test_every_order_of_three_responses_comes_about_as_often_as_the_others(workspace, clock):
+    (item,) = make(workspace, RATE, items=0, rows=[row(0, responses=3)])
+    texts = workspace.studies.content(item).texts
+    orders = Counter()
+    for number in range(600):
+        claim = workspace.answers.lease("one", item, f"person {number}", "item", clock.at, clock.at)
+        orders["".join(texts[one][0] for one in claim.shown)] += 1
+    assert orders.keys() == {"abc", "acb", "bac", "bca", "cab", "cba"}
+    assert all(65 <= count <= 135 for count in orders.values())  # 100 each, a standard deviation of 9
+
+
+def test_an_item_that_comes_back_shows_its_responses_where_they_stood(workspace):
+    make(workspace)
+    card = take(workspace, "ana")
+    fill(workspace, card)
+    submit(workspace, card)
+    back = rating.reopen(workspace, "one", "ana", card.item.item_id)
+    assert (back.claim.shown, back.texts) == (card.claim.shown, card.texts)
+    rating.skip(workspace, back.claim.claim_id, "ana")
+    undone = rating.undo(workspace, "one", "ana")
+    assert (undone.claim.shown, undone.texts, undone.item) == (card.claim.shown, card.texts, card.item)
+
+
+def test_nothing_is_chosen_on_the_next_item(workspace):
+    make(workspace, BOTH)
+    card = take(workspace, "ana")
+    fill(workspace, card, 2)
+    rating.write(workspace, card.claim.claim_id, "ana", "a note", ("refusal",))
+    submit(workspace, card)
+    following = take(workspace, "ana")
+    assert following.item != card.item
+    assert (following.values, following.version, following.note, following.reasons) == ({}, 0, "", ())
+    assert (following.earlier, following.missing) == (None, list(following.questions))
+
+
+# ---- what is said lands where it was meant
+
+
+@pytest.mark.parametrize("comparison", ["choice", "strength"])
+def test_values_land_on_the_response_they_were_meant_for_whatever_the_order_shown(workspace, comparison):
+    make(workspace, BOTH.model_copy(update={"comparison": comparison, "overlap": 12}), items=4)
+    meant, strengths, turned = {}, {}, 0
+    for number in range(12):
+        person = f"person {number}"
+        while isinstance(card := take(workspace, person), Card):
+            code = hash_of(person, card.item.name)
+            for question in card.questions:
+                if question.response:
+                    text = card.texts[question.place]
+                    key = 1 + hash_of(person, text, question.aspect) % len(question.values)
+                    meant[person, text, question.aspect] = float(key)
+                else:
+                    first = min(card.texts)
+                    better = (first, max(card.texts), "tie", "both bad")[code % 4]
+                    if comparison == "choice":
+                        key = 1 + [*card.texts, "tie", "both bad"].index(better)
+                    else:  # how much better the first in the alphabet is, -3 to 3
+                        strengths[person, card.item.name] = code % 7 - 3
+                        key = 4 - (code % 7 - 3) * (1 if card.texts[0] == first else -1)
+                    meant[person, card.item.name] = better
+                    turned += card.texts[0] != first
+                press(workspace, card, question.key, key)
+            assert submit(workspace, card) == Outcome.RECORDED
+    text_of = dict(workspace.database.rows("SELECT response_id, text FROM responses"))
+    ratings = workspace.answers.ratings("one")
+    assert len(ratings) == 12 * 4 * 2 * 2
+    assert {(one["person"], text_of[one["response_id"]], one["aspect"]): one["value"] for one in ratings} == {
+        key: value for key, value in meant.items() if len(key) == 3
+    }
+    preferences = workspace.answers.preferences("one")
+    assert len(preferences) == 12 * 4
+    assert 12 <= turned <= 36  # both orders were shown
+    for one in preferences:
+        left, right = text_of[one["left_id"]], text_of[one["right_id"]]
+        assert [one["left_id"], one["right_id"]] == one["shown"]
+        if comparison == "choice":
+            assert {"left": left, "right": right}.get(one["choice"], one["choice"]) == meant[one["person"], one["name"]]
+            assert one["strength"] is None
+        else:
+            toward_first = strengths[one["person"], one["name"]]
+            assert one["strength"] == (-toward_first if left < right else toward_first)
+            assert one["choice"] == ("left" if one["strength"] < 0 else "right" if one["strength"] > 0 else "tie")
+
+
+def hash_of(*parts):
+    return sum(place * ord(letter) for place, letter in enumerate("/".join(parts), 7)) // 3
+
+
+def press(workspace, card, key, value):
+    """Press as a page does: with the version of the card as it is now."""
+    now = rating.card_of(workspace, card.claim)
+    assert rating.press(workspace, card.claim.claim_id, card.claim.person, now.version, key, value) == Outcome.RECORDED
+
+
+def test_the_first_key_of_a_strength_is_for_the_left_and_the_last_for_the_right(workspace):
+    make(workspace, COMPARE.model_copy(update={"comparison": "strength"}), items=7)
+    told = {}
+    for key in range(1, 8):
+        item = answer(workspace, "ana", key)
+        (answered,) = [one for one in workspace.answers.standing() if one.item_id == item]
+        ((left, right, choice, strength),) = answered.marks.preferences
+        assert (left, right) == answered.shown
+        told[key] = (choice, strength)
+    assert told == {
+        1: ("left", -3), 2: ("left", -2), 3: ("left", -1), 4: ("tie", 0), 5: ("right", 1), 6: ("right", 2), 7: ("right", 3),
+    }  # fmt: skip
+
+
+def test_an_answer_keeps_who_when_how_long_and_what_was_said_with_it(workspace, clock):
+    make(workspace, BOTH, items=1)
+    card = take(workspace, "ana")
+    clock.forward(seconds=42)
+    fill(workspace, card, meaning({"a on 0": 4, "b on 0": 2, "": "b on 0"}))
+    rating.write(workspace, card.claim.claim_id, "ana", "not sure <b>", ("wrong facts", "refusal"))
+    submit(workspace, card)
+    (told,) = workspace.answers.standing()
+    ids = {text: response for response, text in zip(card.claim.shown, card.texts, strict=True)}
+    values = {"a on 0": 4.0, "b on 0": 2.0}
+    left, right = card.claim.shown
+    ratings = tuple((ids[text], aspect, values[text]) for text in card.texts for aspect in ("helpfulness", "overall"))
+    marks = Marks(ratings, ((left, right, "right" if right == ids["b on 0"] else "left", None),))
+    assert told == (
+        card.claim.claim_id, "one", card.item.item_id, "ana", "item", card.claim.shown, marks, 42.0, "not sure <b>",
+        ("wrong facts", "refusal"), clock.at,
+    )  # fmt: skip
+    assert rating.in_words(workspace, told) == (
+        ", ".join(
+            [f"{name} {aspect} {values[text]:g}" for name, text in zip("AB", card.texts, strict=True)
+             for aspect in ("helpfulness", "overall")]
+        ) + f", {'AB'[card.texts.index('b on 0')]} is better · not sure <b> · question 0"
+    )  # fmt: skip
+
+
+def test_ratings_and_preferences_are_kept_apart(workspace):
+    make(workspace, RATE, items=2)
+    everything(workspace, "ana", 3)
+    assert (len(workspace.answers.ratings("one")), workspace.answers.preferences("one")) == (4, [])
+    make(workspace, COMPARE, items=2, study="two")
+    card = rating.next_card(workspace, "two", "ana")
+    fill(workspace, card, 1)
+    submit(workspace, card)
+    assert (workspace.answers.ratings("two"), len(workspace.answers.preferences("two"))) == ([], 1)
+
+
+def test_a_key_that_is_no_question_or_no_value_is_refused_and_changes_nothing(workspace):
+    make(workspace)
+    card = take(workspace, "ana")
+    first = card.questions[0].key
+    for key, value in ((first, 0), (first, 6), (first, "3"), (COMPARISON, 1), ("nothing", 1)):
+        with pytest.raises(ValueError, match="no such question or value on this item"):
+            rating.press(workspace, card.claim.claim_id, "ana", 0, key, value)
+    assert take(workspace, "ana") == card
+
+
+# ---- compare and set
+
+
+def test_a_second_submit_records_nothing(workspace):
+    make(workspace)
+    card = take(workspace, "ana")
+    fill(workspace, card)
+    assert submit(workspace, card) == Outcome.RECORDED
+    assert submit(workspace, card) == Outcome.OVER
+    assert rating.press(workspace, card.claim.claim_id, "ana", card.version + 2, card.questions[0].key, 5) == Outcome.OVER
+    assert rating.write(workspace, card.claim.claim_id, "ana", "late", ()) == Outcome.OVER
+    assert rating.skip(workspace, card.claim.claim_id, "ana") is False
+    assert standing(workspace) == [(card.item.item_id, "ana")]
+    assert workspace.answers.count("one") == 1
+
+
+def test_of_many_submits_at_once_one_counts(workspace):
+    make(workspace)
+    card = take(workspace, "ana")
+    fill(workspace, card)
+    gate = threading.Barrier(16)
+
+    def together(_):
+        gate.wait()
+        return submit(workspace, card)
+
+    with ThreadPoolExecutor(16) as threads:
+        told = Counter(threads.map(together, range(16)))
+    assert told == {Outcome.RECORDED: 1, Outcome.OVER: 15}
+    assert workspace.answers.count("one") == 1
+
+
+def test_nothing_is_recorded_while_a_question_is_open(workspace):
+    make(workspace, BOTH)
+    card = take(workspace, "ana")
+    for number, one in enumerate(card.questions):
+        assert submit(workspace, card) == Outcome.INCOMPLETE
+        assert take(workspace, "ana").missing == list(card.questions[number:])
+        rating.press(workspace, card.claim.claim_id, "ana", number, one.key, 1)
+    assert workspace.answers.count("one") == 0
+    assert submit(workspace, card) == Outcome.RECORDED
+
+
+def test_a_press_on_a_card_that_has_moved_on_records_nothing(workspace):
+    make(workspace)
+    card = take(workspace, "ana")
+    first, second = card.questions
+    assert rating.press(workspace, card.claim.claim_id, "ana", card.version, first.key, 2) == Outcome.RECORDED
+    assert rating.press(workspace, card.claim.claim_id, "ana", card.version, first.key, 5) == Outcome.STALE
+    assert rating.press(workspace, card.claim.claim_id, "ana", card.version, second.key, 5) == Outcome.STALE
+    now = take(workspace, "ana")
+    assert (now.values, now.version) == ({first.key: 2}, 1)
+    assert rating.press(workspace, card.claim.claim_id, "ana", 1, first.key, 3) == Outcome.RECORDED
+    assert take(workspace, "ana").values == {first.key: 3}
+
+
+def test_of_many_presses_on_the_same_card_one_counts(workspace):
+    make(workspace)
+    card = take(workspace, "ana")
+    gate = threading.Barrier(10)
+
+    def together(value):
+        gate.wait()
+        return rating.press(workspace, card.claim.claim_id, "ana", 0, card.questions[0].key, value)
+
+    with ThreadPoolExecutor(10) as threads:
+        told = list(threads.map(together, [1, 2, 3, 4, 5] * 2))
+    assert Counter(told) == {Outcome.RECORDED: 1, Outcome.STALE: 9}
+    assert take(workspace, "ana").values == {card.questions[0].key: told.index(Outcome.RECORDED) % 5 + 1}
+
+
+def test_a_note_does_not_make_the_next_press_stale_and_none_leaves_what_was_written(workspace):
+    make(workspace)
+    card = take(workspace, "ana")
+    assert rating.write(workspace, card.claim.claim_id, "ana", "so", ("refusal",)) == Outcome.RECORDED
+    assert rating.press(workspace, card.claim.claim_id, "ana", 0, card.questions[0].key, 2) == Outcome.RECORDED
+    assert rating.write(workspace, card.claim.claim_id, "ana", "so so", None) == Outcome.RECORDED
+    assert rating.write(workspace, card.claim.claim_id, "ana", None, ("unsafe",)) == Outcome.RECORDED
+    now = take(workspace, "ana")
+    assert (now.values, now.note, now.reasons, now.version) == ({card.questions[0].key: 2}, "so so", ("unsafe",), 1)
+
+
+def test_another_persons_claim_can_be_pressed_submitted_and_skipped_by_nobody_else(workspace):
+    make(workspace)
+    card = take(workspace, "ana")
+    fill(workspace, card, 2)
+    claim, key = card.claim.claim_id, card.questions[0].key
+    for who, which in (("ben", claim), ("ana", "no such claim")):
+        assert rating.press(workspace, which, who, 2, key, 5) == Outcome.OVER
+        assert rating.write(workspace, which, who, "mine", ()) == Outcome.OVER
+        assert rating.submit(workspace, which, who) == Outcome.OVER
+        assert rating.skip(workspace, which, who) is False
+    assert (standing(workspace), take(workspace, "ana").values) == ([], {one.key: 2 for one in card.questions})
+    assert submit(workspace, card) == Outcome.RECORDED
+
+
+def test_an_answer_that_could_not_be_stored_can_be_given_again(workspace):
+    make(workspace)
+    card = take(workspace, "ana")
+    fill(workspace, card)
+    with pytest.raises(Exception, match="surrogate"):
+        rating.write(workspace, card.claim.claim_id, "ana", "\ud83d", ())
+    assert submit(workspace, card) == Outcome.RECORDED
+    assert [one.note for one in workspace.answers.standing()] == [""]
+
+
+# ---- claims
+
+
+@pytest.mark.parametrize("overlap", [1, 2, 3])
+def test_an_item_is_never_in_more_hands_than_it_wants_raters(workspace, overlap):
+    make(workspace, RATE.model_copy(update={"overlap": overlap}), items=4)
+    cards = [take(workspace, f"person {n}") for n in range(20)]
+    given = [card for card in cards if isinstance(card, Card)]
+    assert cards[len(given) :] == [Halt("done")] * (20 - len(given))
+    assert {*Counter(card.item.item_id for card in given).values()} == {overlap}
+    assert rating.status(workspace, "one", "person 19") == Status(0, 4, 0, None)  # they are not done yet, only held
+    rating.skip(workspace, given[0].claim.claim_id, given[0].claim.person)
+    assert take(workspace, "person 19").item == given[0].item
+
+
+def test_an_item_ends_with_exactly_as_many_distinct_raters_as_wanted(workspace):
+    ids = make(workspace, RATE.model_copy(update={"overlap": 3}), items=5)
+    done = {person: everything(workspace, person) for person in ("ana", "ben", "cat", "dan")}
+    assert [len(done[person]) for person in ("ana", "ben", "cat", "dan")] == [5, 5, 5, 0]
+    assert Counter(item for item, _ in standing(workspace)) == dict.fromkeys(ids, 3)
+    assert len({*standing(workspace)}) == 15
+
+
+def test_two_tabs_of_one_rater_show_the_same_card(workspace):
+    make(workspace)
+    gate = threading.Barrier(8)
+
+    def ask(_):
+        gate.wait()
+        return take(workspace, "ana").claim
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len({*threads.map(ask, range(8))}) == 1
+    assert workspace.database.rows("SELECT count(*) FROM study_claims") == [(1,)]
+
+
+def test_an_item_in_a_closed_tab_goes_to_another_after_its_time_and_the_late_answer_is_refused(workspace, clock):
+    make(workspace, items=1)
+    late = take(workspace, "ana")
+    fill(workspace, late, 5)
+    clock.forward(minutes=4, seconds=59)
+    assert take(workspace, "ben") == Halt("done")
+    clock.forward(seconds=1)
+    card = take(workspace, "ben")
+    assert (card.item, card.values, card.earlier) == (late.item, {}, None)  # and not the other's draft
+    assert submit(workspace, late) == Outcome.OVER
+    fill(workspace, card, 2)
+    assert submit(workspace, card) == Outcome.RECORDED
+    assert [(one.person, {value for _, _, value in one.marks.ratings}) for one in workspace.answers.standing()] == [
+        ("ben", {2.0})
+    ]
+    assert take(workspace, "ana") == Halt("done")
+    assert workspace.database.rows("SELECT claim_id, how FROM study_claim_ends") == [(late.claim.claim_id, "expired")]
+
+
+def test_a_late_answer_counts_where_nobody_was_given_the_item_meanwhile(workspace, clock):
+    make(workspace)
+    card = take(workspace, "ana")
+    fill(workspace, card)
+    clock.forward(hours=9)
+    assert submit(workspace, card) == Outcome.RECORDED
+    assert standing(workspace) == [(card.item.item_id, "ana")]
+
+
+def test_a_late_answer_counts_where_there_is_room_for_one_more_and_not_where_others_have_come(workspace, clock):
+    make(workspace, RATE.model_copy(update={"overlap": 2}), items=1)
+    late = take(workspace, "ana")
+    fill(workspace, late)
+    clock.forward(hours=1)
+    second = take(workspace, "ben")
+    assert rating.card_of(workspace, late.claim).values == dict.fromkeys([one.key for one in late.questions], 1)
+    assert submit(workspace, late) == Outcome.RECORDED
+    fill(workspace, second)
+    assert submit(workspace, second) == Outcome.RECORDED
+    assert take(workspace, "cat") == Halt("done")
+
+
+def test_a_claim_lasts_as_long_as_the_design_says_or_three_median_answers(workspace, clock):
+    make(workspace, RATE.model_copy(update={"least_claim_minutes": 10}))
+    card = take(workspace, "ana")
+    assert (card.claim.expires_at - card.claim.claimed_at).total_seconds() == 600
+    for seconds in (60, 900, 300):
+        card = take(workspace, "ana")
+        fill(workspace, card)
+        clock.forward(seconds=seconds)
+        submit(workspace, card)
+    card = take(workspace, "ana")
+    assert (card.claim.expires_at - card.claim.claimed_at).total_seconds() == 3 * 300
+    assert rating.status(workspace, "one", "ana") == Status(3, 3, 0, 300)
+
+
+def test_an_item_of_one_study_is_held_beside_one_of_another(workspace):
+    make(workspace, items=1)
+    make(workspace, items=1, study="two")
+    one, two = take(workspace, "ana"), rating.next_card(workspace, "two", "ana")
+    assert (one.claim.study, two.claim.study) == ("one", "two")
+    assert take(workspace, "ana").claim == one.claim
+    fill(workspace, two)
+    assert submit(workspace, two) == Outcome.RECORDED
+    assert take(workspace, "ana").claim == one.claim
+    assert rating.undo(workspace, "one", "ana") is None  # the last answer is of the other study
+
+
+# ---- nothing is lost
+
+
+def test_drafts_claims_answers_and_skips_are_there_after_a_restart(workspace, clock):
+    make(workspace, BOTH)
+    first = answer(workspace, "ana", 2)
+    skipped = take(workspace, "ana")
+    rating.skip(workspace, skipped.claim.claim_id, "ana", "too hard")
+    card = take(workspace, "ana")
+    for number, one in enumerate(card.questions[:3]):
+        rating.press(workspace, card.claim.claim_id, "ana", number, one.key, 4 - number)
+    rating.write(workspace, card.claim.claim_id, "ana", "ümlaut\nand <b>", ("refusal",))
+    held, status = take(workspace, "ana"), rating.status(workspace, "one", "ana")
+    ratings = workspace.answers.ratings("one")
+    with again(workspace) as opened:
+        assert take(opened, "ana") == held
+        assert (list(held.values.values()), held.version, held.note, held.reasons) == (
+            [4, 3, 2], 3, "ümlaut\nand <b>", ("refusal",)
+        )  # fmt: skip
+        assert rating.status(opened, "one", "ana") == status == Status(1, 5, 1, 0.0)
+        assert opened.answers.ratings("one") == ratings
+        others = [take(opened, f"person {n}").item.item_id for n in range(4)]
+        assert {first, held.item.item_id} & {*others} == set()
+        assert skipped.item.item_id in others
+        assert rating.press(opened, held.claim.claim_id, "ana", 2, held.questions[3].key, 1) == Outcome.STALE
+        assert rating.press(opened, held.claim.claim_id, "ana", 3, held.questions[3].key, 1) == Outcome.RECORDED
+        assert rating.press(opened, held.claim.claim_id, "ana", 4, COMPARISON, 1) == Outcome.RECORDED
+        assert submit(opened, held) == Outcome.RECORDED
+        assert [(one["why"], one["person"]) for one in opened.answers.skips("one")] == [("too hard", "ana")]
+
+
+def test_a_draft_outlives_the_claim_it_was_made_under(workspace, clock):
+    make(workspace, BOTH, items=1)
+    card = take(workspace, "ana")
+    fill(workspace, card, 3)
+    rating.write(workspace, card.claim.claim_id, "ana", "my note", ())
+    clock.forward(hours=1)
+    other = take(workspace, "ben")
+    rating.skip(workspace, other.claim.claim_id, "ben")
+    with again(workspace) as opened:
+        back = take(opened, "ana")
+        assert back.claim.claim_id != card.claim.claim_id
+        assert (back.claim.shown, back.values, back.note) == (card.claim.shown, {q.key: 3 for q in card.questions}, "my note")
+        assert submit(opened, back) == Outcome.RECORDED
+
+
+def test_a_restart_does_not_put_an_item_back_into_the_late_hand(workspace, clock):
+    make(workspace, items=1)
+    late = take(workspace, "ana")
+    fill(workspace, late)
+    clock.forward(hours=1)
+    held = take(workspace, "ben")
+    with again(workspace) as opened:
+        assert submit(opened, late) == Outcome.OVER
+        assert (take(opened, "ana"), take(opened, "ben").claim) == (Halt("done"), held.claim)
+
+
+def test_a_side_that_was_drafted_is_not_taken_for_the_other_where_the_order_is_another_now(workspace, clock):
+    (item,) = make(workspace, BOTH, items=1)
+    card = take(workspace, "ana")
+    fill(workspace, card, 2)
+    rating.skip(workspace, card.claim.claim_id, "ana")
+    turned = card.claim.shown[::-1]
+    said = Answered("elsewhere", "one", item, "ana", "imported", turned, Marks(), None, "", (), clock.at)
+    assert workspace.answers.add([said]) == 1
+    workspace.raters.reload()
+    back = rating.reopen(workspace, "one", "ana", item)
+    assert back.texts == card.texts[::-1]
+    assert back.values == {one.key: 2 for one in card.questions if one.response}
+    assert [one.key for one in back.missing] == [COMPARISON]
+
+
+# ---- skips, undo, second thoughts
+
+
+def test_a_skipped_item_goes_to_others_and_comes_back_only_when_asked_for_and_its_reason_is_kept(workspace, clock):
+    make(workspace)
+    card = take(workspace, "ana")
+    clock.forward(seconds=5)
+    assert rating.skip(workspace, card.claim.claim_id, "ana", "  I know the author ") is True
+    assert rating.skip(workspace, card.claim.claim_id, "ana", "again") is False
+    assert workspace.answers.skips("one") == [
+        {"item_id": card.item.item_id, "person": "ana", "why": "I know the author", "ended_at": clock.at}
+    ]
+    assert card.item.item_id not in everything(workspace, "ana")
+    assert rating.status(workspace, "one", "ana") == Status(5, 1, 1, 0.0)
+    assert take(workspace, "ana", again=True).item == card.item
+    assert answer(workspace, "ana", again=True) == card.item.item_id
+    assert rating.status(workspace, "one", "ana") == Status(6, 0, 0, 0.0)
+
+
+def test_a_skipped_item_wants_a_rater_still(workspace):
+    make(workspace, items=1)
+    card = take(workspace, "ana")
+    rating.skip(workspace, card.claim.claim_id, "ana")
+    assert workspace.answers.skips("one")[0]["why"] == ""
+    assert answer(workspace, "ben") == card.item.item_id
+
+
+def test_undo_brings_back_the_item_with_what_was_said_of_it(workspace, clock):
+    make(workspace, BOTH)
+    card = take(workspace, "ana")
+    fill(workspace, card, 4)
+    rating.write(workspace, card.claim.claim_id, "ana", "my note", ("refusal",))
+    submit(workspace, card)
+    answers = workspace.answers.standing()
+    clock.forward(seconds=3)
+    back = rating.undo(workspace, "one", "ana")
+    assert (back.item, back.texts, back.values) == (card.item, card.texts, {one.key: 4 for one in card.questions})
+    assert (back.note, back.reasons, back.missing, back.earlier) == ("my note", ("refusal",), [], None)
+    assert (workspace.answers.standing(), workspace.answers.ratings("one"), workspace.answers.preferences("one")) == (
+        [],
+        [],
+        [],
+    )
+    assert workspace.answers.count("one") == 1  # the event stays
+    assert workspace.database.rows("SELECT claim_id FROM study_undos") == [(answers[0].claim_id,)]
+    press(workspace, back, COMPARISON, 1)
+    assert submit(workspace, back) == Outcome.RECORDED
+    assert rating.values_for(back, workspace.answers.standing()[0]) == {**back.values, COMPARISON: 1}
+
+
+def test_undo_steps_back_through_ones_own_answers_and_lets_go_of_what_was_held(workspace, clock):
+    make(workspace, RATE.model_copy(update={"overlap": 2}), items=4)
+    mine = []
+    for _ in range(3):
+        mine.append(answer(workspace, "ana"))
+        clock.forward(seconds=1)
+        answer(workspace, "ben")
+        clock.forward(seconds=1)
+    held = take(workspace, "ana")
+    assert rating.undo(workspace, "one", "ana").item.item_id == mine[2]
+    assert submit(workspace, held) == Outcome.OVER
+    assert rating.undo(workspace, "one", "ana").item.item_id == mine[1]
+    assert [item for item, person in standing(workspace) if person == "ana"] == [mine[0]]
+    assert sum(person == "ben" for _, person in standing(workspace)) == 3
+    assert rating.status(workspace, "one", "ana") == Status(1, 3, 0, 0.0)
+    assert rating.undo(workspace, "one", "cat") is None
+    assert rating.undo(workspace, "one", "ana").item.item_id == mine[0]
+    assert rating.undo(workspace, "one", "ana") is None
+
+
+def test_an_item_that_is_undone_is_in_nobody_elses_hand_before_it_is_back(workspace):
+    make(workspace, items=1)
+    stop, seen = threading.Event(), []
+
+    def lurk(person):
+        while not stop.is_set():
+            seen.extend([] if isinstance(take(workspace, person), Halt) else [person])
+
+    item = answer(workspace, "ana")
+    threads = [threading.Thread(target=lurk, args=(f"person {n}",)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(30):
+        card = rating.undo(workspace, "one", "ana")
+        assert card.item.item_id == item
+        assert submit(workspace, card) == Outcome.RECORDED
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert (seen, standing(workspace)) == ([], [(item, "ana")])
+
+
+def test_an_item_that_is_opened_again_shows_the_answer_which_stands_until_there_is_a_new_one(workspace, clock):
+    make(workspace, BOTH)
+    first = answer(workspace, "ana", 2)
+    clock.forward(seconds=1)
+    held = take(workspace, "ana")
+    back = rating.reopen(workspace, "one", "ana", first)
+    (before,) = workspace.answers.standing()
+    assert (back.values, back.earlier) == (rating.values_for(back, before), before)
+    assert back.values == {one.key: 2 for one in back.questions}
+    assert submit(workspace, held) == Outcome.OVER
+    press(workspace, back, back.questions[0].key, 5)
+    assert workspace.answers.standing() == [before]
+    clock.forward(seconds=1)
+    assert submit(workspace, back) == Outcome.RECORDED
+    (after,) = workspace.answers.standing()
+    assert rating.values_for(back, after) == {**back.values, back.questions[0].key: 5}
+    assert workspace.answers.count("one") == 2
+    assert len(workspace.answers.ratings("one")) == 4
+    assert rating.status(workspace, "one", "ana").done == 1
+    undone = rating.undo(workspace, "one", "ana")
+    assert undone.item.item_id == first
+    assert workspace.answers.standing() == [before]  # the earlier one stands again
+
+
+def test_only_an_item_one_has_answered_can_be_opened_again(workspace):
+    ids = make(workspace, items=2)
+    make(workspace, items=1, study="two")
+    done = answer(workspace, "ana")
+    (other,) = {*ids} - {done}
+    for study, person, item in (("one", "ben", done), ("one", "ana", other), ("two", "ana", done)):
+        assert rating.reopen(workspace, study, person, item) is None
+    with pytest.raises(ValueError, match=r"^no item 'x': expected the 32 hex digits of an item of a study$"):
+        rating.reopen(workspace, "one", "ana", "x")
+    assert answer(workspace, "ben") == other
+    assert Counter(item for item, _ in standing(workspace)) == {done: 1, other: 1}
+
+
+# ---- one more rater where they disagree
+
+
+def test_where_raters_disagree_one_more_is_asked_up_to_the_most_and_where_they_agree_nobody(workspace):
+    make(workspace, RATE.model_copy(update={"overlap": 2, "raters_at_most": 4, "extra_below": 0.5}), items=3)
+    names = {one.item_id: one.name for one in workspace.studies.items("one").values()}
+
+    def by(person):  # "item 0": all the same; "item 1": the third agrees with one of two; "item 2": never agreed
+        values = {"item 0": [3, 3, 3, 3], "item 1": [1, 5, 5, 5], "item 2": [1, 5, 1, 5]}
+        place = ("ana", "ben", "cat", "dan", "eve").index(person)
+        return lambda card, question: values[card.item.name][place]
+
+    came = {person: sorted(names[item] for item in everything(workspace, person, by(person))) for person in ("ana", "ben")}
+    assert came == {person: ["item 0", "item 1", "item 2"] for person in ("ana", "ben")}
+    # two raters 4 of 4 points apart agree to 0; three, one of them apart, to a third: below 0.5, so a fourth is asked
+    assert sorted(names[item] for item in everything(workspace, "cat", by("cat"))) == ["item 1", "item 2"]
+    assert rating.status(workspace, "one", "dan").left == 2
+    assert sorted(names[item] for item in everything(workspace, "dan", by("dan"))) == ["item 1", "item 2"]
+    assert everything(workspace, "eve") == []  # 4 is the most, agreed or not
+    assert rating.status(workspace, "one", "eve").left == 0
+
+
+@pytest.mark.parametrize(("second", "asked"), [(1, False), (2, False), (3, False), (4, True), (5, True)])
+def test_one_more_rater_is_asked_below_the_agreement_of_the_design_and_not_at_it(workspace, second, asked):
+    make(workspace, RATE.model_copy(update={"overlap": 2, "raters_at_most": 3, "extra_below": 0.5}), items=1)
+    answer(workspace, "ana", 1)
+    answer(workspace, "ben", second)
+    assert isinstance(take(workspace, "cat"), Card) is asked
+
+
+def test_the_extra_rater_is_one_and_is_not_asked_any_more_when_the_others_come_to_agree(workspace, clock):
+    make(workspace, RATE.model_copy(update={"overlap": 2, "raters_at_most": 5}), items=1)
+    item = answer(workspace, "ana", 1)
+    assert take(workspace, "cat").item.item_id == item  # cat and ben hold the two places
+    answer_of_cat = take(workspace, "cat")
+    fill(workspace, answer_of_cat, 5)
+    submit(workspace, answer_of_cat)
+    extra = take(workspace, "dan")
+    assert (extra.item.item_id, take(workspace, "eve")) == (item, Halt("done"))
+    rating.skip(workspace, extra.claim.claim_id, "dan")
+    clock.forward(seconds=1)
+    back = rating.reopen(workspace, "one", "cat", item)
+    for one in back.questions:
+        press(workspace, back, one.key, 1)
+    submit(workspace, back)
+    assert take(workspace, "eve") == Halt("done")
+    clock.forward(seconds=1)
+    rating.undo(workspace, "one", "cat")  # the 5 stands again
+    assert workspace.answers.ratings("one")[-1]["value"] == 5.0
+    assert take(workspace, "eve").item.item_id == item
+
+
+def test_who_came_by_while_raters_agreed_is_asked_when_one_of_them_changes_their_mind(workspace, clock):
+    make(workspace, RATE.model_copy(update={"overlap": 2, "raters_at_most": 3}), items=1)
+    item = [answer(workspace, person, 1) for person in ("ana", "ben")][0]
+    assert take(workspace, "cat") == Halt("done")
+    clock.forward(seconds=1)
+    back = rating.reopen(workspace, "one", "ben", item)
+    for one in back.questions:
+        press(workspace, back, one.key, 5)
+    assert take(workspace, "cat") == Halt("done")
+    submit(workspace, back)
+    assert answer(workspace, "cat") == item
+
+
+def test_with_preferences_a_tie_and_a_side_disagree_and_the_same_side_in_another_place_agrees(workspace):
+    make(workspace, COMPARE.model_copy(update={"overlap": 2, "raters_at_most": 3}), items=12)
+
+    def better(card, question):
+        side = "tie" if card.claim.person == "ben" and int(card.item.name[5:]) % 2 else f"a on {card.item.name[5:]}"
+        return 1 + [*card.texts, "tie", "both bad"].index(side)
+
+    for person in ("ana", "ben"):
+        assert len(everything(workspace, person, better)) == 12
+    shown = {(one.item_id, one.person): one.shown for one in workspace.answers.standing()}
+    turned = sum(shown[item, "ana"] != shown[item, "ben"] for item, person in shown if person == "ana")
+    assert 1 <= turned <= 11
+    names = workspace.studies.items("one")
+    assert {int(names[item].name[5:]) % 2 for item in everything(workspace, "cat")} == {1}
+    assert Counter(person for _, person in standing(workspace)) == {"ana": 12, "ben": 12, "cat": 6}
+
+
+# ---- warm-up and known answers
+
+GOOD = {"better": "a"}
+CLEAR = {"ratings": [{"generator": "a", "aspect": "helpfulness", "low": 4, "high": 5}]}
+
+
+def test_warm_up_items_come_first_to_everybody_in_an_order_of_their_own(workspace):
+    warm = [row(n, kind="warm-up", expected=GOOD) for n in range(10, 16)]
+    ids = make(workspace, RATE, items=3, rows=warm)
+    orders = {}
+    for person in ("ana", "ben", "cat"):
+        orders[person] = [answer(workspace, person) for _ in range(6)]
+        assert {*orders[person]} == {*ids[3:]}
+    assert len({tuple(order) for order in orders.values()}) > 1
+    assert rating.status(workspace, "one", "ana") == Status(6, 3, 0, 0.0)
+    assert [everything(workspace, person) == [] for person in ("ana", "ben", "cat")] == [False, True, True]
+    assert Counter(item for item, _ in standing(workspace)) == {**dict.fromkeys(ids[:3], 1), **dict.fromkeys(ids[3:], 3)}
+
+
+def test_whoever_answers_a_warm_up_item_is_told_what_was_expected_and_why(workspace, clock):
+    make(workspace, BOTH, items=1, rows=[row(9, kind="warm-up", expected={**GOOD, **CLEAR}, explanation="It is a river.")])
+    card = take(workspace, "ana")
+    fill(workspace, card, meaning({"a on 9": 2, "b on 9": 3, "": "b on 9"}))
+    submit(workspace, card)
+    name = "AB"[card.texts.index("a on 9")]
+    wrong = (f"helpfulness of {name}: 2, expected 4 to 5", f"expected {name} to be better")
+    assert rating.last_feedback(workspace, "one", "ana") == Feedback(False, wrong, "It is a river.")
+    clock.forward(seconds=1)
+    back = rating.undo(workspace, "one", "ana")
+    for one in back.questions:
+        press(workspace, back, one.key, meaning({"a on 9": 4, "b on 9": 3, "": "a on 9"})(back, one))
+    submit(workspace, back)
+    assert rating.last_feedback(workspace, "one", "ana") == Feedback(True, (), "It is a river.")
+    clock.forward(seconds=1)
+    answer(workspace, "ana")
+    assert rating.last_feedback(workspace, "one", "ana") is None  # an item like any other tells nothing
+    assert rating.last_feedback(workspace, "one", "ben") is None
+
+
+def test_gold_items_come_to_everybody_now_and_then_each_once_and_tell_nothing(workspace):
+    gold = [row(n, kind="gold", expected=GOOD, explanation="why") for n in range(40, 54)]
+    ids = make(workspace, COMPARE.model_copy(update={"overlap": 2, "gold_share": 0.2}), items=40, rows=gold)
+    for person in ("ana", "ben"):
+        done = everything(workspace, person)
+        known = [item for item in done if item in ids[40:]]
+        assert len(done) == len({*done}) == 40 + len(known)
+        assert 2 <= len(known) <= 14  # 10 of 50 by chance, a standard deviation of 2.8, and 14 at most
+        kinds = Counter(one.kind for one in workspace.answers.standing() if one.person == person)
+        assert kinds == {"item": 40, "gold": len(known)}
+        assert rating.status(workspace, "one", person) == Status(len(done), 0, 0, 0.0)
+        last = workspace.answers.history(person, "one", limit=500)
+        assert {rating.feedback(workspace, one) for one in last} == {None}
+    first, second = (
+        {one.item_id for one in workspace.answers.standing() if (one.person, one.kind) == (person, "gold")}
+        for person in ("ana", "ben")
+    )
+    assert first != second
+
+
+def marks(better=None, **values):
+    preferences = () if better is None else (("a", "b", better, None),)
+    return Marks(tuple((name, "helpfulness", value) for name, value in values.items()), preferences)
+
+
+def strength(value):
+    return Marks((), (("a", "b", "left" if value < 0 else "right" if value else "tie", value),))
+
+
+RANGE = {"ratings": [{"response": "a", "aspect": "helpfulness", "low": 2, "high": 4}]}
+
+
+@pytest.mark.parametrize(
+    ("expected", "given", "passed"),
+    [
+        (RANGE, marks(a=1.0), False),
+        (RANGE, marks(a=2.0), True),
+        (RANGE, marks(a=4.0, b=1.0), True),
+        (RANGE, marks(a=5.0), False),
+        (RANGE, marks(b=3.0), None),
+        (RANGE, marks("left"), None),
+        ({"better": "a"}, marks("left"), True),
+        ({"better": "b"}, marks("left"), False),
+        ({"better": "b"}, marks("right"), True),
+        ({"better": "a"}, marks("tie"), False),
+        ({"better": "tie"}, marks("tie"), True),
+        ({"better": "both bad"}, marks("both bad"), True),
+        ({"better": "both bad"}, marks("tie"), False),
+        ({"better": "both bad"}, strength(0), None),  # a strength cannot say it
+        ({"better": "both bad"}, marks(a=1.0, b=1.0), None),  # nor can ratings
+        ({"better": "a"}, strength(-1), True),
+        ({"better": "a"}, strength(2), False),
+        ({"better": "tie"}, strength(0), True),
+        ({"better": "a"}, marks(a=3.0, b=2.0), True),
+        ({"better": "a"}, marks(a=3.0, b=3.0), True),  # no other has a higher mean
+        ({"better": "a"}, marks(a=2.0, b=3.0), False),
+        ({"better": "tie"}, marks(a=3.0, b=3.0), True),
+        ({"better": "tie"}, marks(a=3.0, b=2.0), False),
+        ({"better": "a"}, marks("right", a=5.0, b=1.0), False),  # what was compared goes before what was rated
+        ({"better": "a", **RANGE}, marks("left", a=5.0), False),
+        ({"better": "a", **RANGE}, marks("left", a=3.0), True),
+        ({"better": "a"}, marks(), None),
+        ({}, marks("left", a=3.0), None),
+    ],
+)
+def test_an_answer_passes_where_all_that_was_expected_and_can_be_compared_is_so(expected, given, passed):
+    assert rating.passes(expected, given) is passed
+
+
+def test_a_mean_over_aspects_says_which_response_is_better():
+    given = Marks((("a", "x", 1.0), ("a", "y", 5.0), ("b", "x", 4.0), ("b", "y", 1.0)))
+    assert [rating.passes({"better": name}, given) for name in ("a", "b", "tie")] == [True, False, False]
+
+
+# ---- pauses
+
+
+def test_a_rater_whose_last_ten_answers_were_too_fast_is_paused_and_another_is_not(workspace, clock):
+    make(workspace, RATE.model_copy(update={"pause_seconds": 5, "overlap": 2}), items=40)
+
+    def at_pace(person, seconds):
+        card = take(workspace, person)
+        fill(workspace, card)
+        clock.forward(seconds=seconds)
+        return submit(workspace, card)
+
+    for _ in range(9):
+        at_pace("ana", 2)
+        at_pace("ben", 5)
+    assert (rating.why_paused(workspace, "one", "ana"), isinstance(take(workspace, "ana"), Card)) == ("", True)
+    at_pace("ana", 2)
+    at_pace("ben", 5)  # as fast as allowed
+    words = (
+        "Your last 10 answers took 2.0 s each, which is faster than the study allows. "
+        "Please ask whoever runs the study; nothing you answered is lost."
+    )
+    assert take(workspace, "ana") == Halt("paused", words)
+    assert isinstance(take(workspace, "ben"), Card)
+    assert sum(person == "ana" for _, person in standing(workspace)) == 10
+    with again(workspace) as opened:
+        assert take(opened, "ana") == Halt("paused", words)
+        clock.forward(seconds=1)
+        studies.let_on(opened, "one", "ana", "lead")
+        clock.forward(seconds=1)
+        for number in range(10):  # it counts anew: nine fast ones pause nobody
+            assert [rating.why_paused(opened, "one", "ana"), number] == ["", number]
+            card = take(opened, "ana")
+            fill(opened, card)
+            clock.forward(seconds=2)
+            submit(opened, card)
+        assert rating.why_paused(opened, "one", "ana") == words
+        assert [line["what"] for line in studies.record_of(opened, "one")][2:] == [
+            f"paused: ana ({words})", "let on: ana", f"paused: ana ({words})",
+        ]  # fmt: skip
+
+
+def test_the_median_decides_and_one_long_break_hides_no_haste(workspace, clock):
+    make(workspace, RATE.model_copy(update={"pause_seconds": 5}), items=20)
+    for number in range(10):
+        card = take(workspace, "ana")
+        fill(workspace, card)
+        clock.forward(seconds=200 if number == 4 else 1)
+        submit(workspace, card)
+    assert rating.why_paused(workspace, "one", "ana").startswith("Your last 10 answers took 1.0 s each")
+
+
+def test_a_rater_who_fails_too_many_known_items_is_paused_and_let_on_counts_anew(workspace, clock):
+    rows = [row(n, kind=("gold", "attention")[n % 2], expected=GOOD) for n in range(20, 40)]
+    rows += [row(n, kind="warm-up", expected=GOOD) for n in range(40, 43)]
+    make(workspace, COMPARE.model_copy(update={"pause_gold": 3, "gold_share": 0.5}), items=60, rows=rows)
+
+    def until_paused(right):
+        failed = 0
+        while isinstance(card := take(workspace, "ana"), Card):
+            number = card.item.name[5:]
+            fill(workspace, card, meaning({"": f"{'a' if right else 'b'} on {number}"}))
+            clock.forward(seconds=10)
+            submit(workspace, card)
+            (said,) = workspace.answers.history("ana", "one", limit=1)
+            known = said.kind in ("gold", "attention")
+            failed += known and rating.passes(expected_of(card.item), said.marks) is False
+            if failed == 0 and len(standing(workspace)) > 8 and right:
+                return "never", 0
+        return card.why, failed
+
+    assert until_paused(right=True) == ("never", 0)
+    assert until_paused(right=False) == ("paused", 3)
+    assert rating.why_paused(workspace, "one", "ana").startswith(
+        "3 of your answers to items with a known answer were not as expected. Please ask"
+    )
+    clock.forward(seconds=1)
+    studies.let_on(workspace, "one", "ana", "lead")
+    clock.forward(seconds=1)
+    assert until_paused(right=False) == ("paused", 3)
+    assert isinstance(take(workspace, "ben"), Card)
+
+
+def test_warm_up_items_pause_nobody(workspace):
+    warm = [row(n, kind="warm-up", expected=GOOD) for n in range(20, 25)]
+    make(workspace, COMPARE.model_copy(update={"pause_gold": 1}), items=1, rows=warm)
+    for _ in warm:
+        answer(workspace, "ana", 4)
+    assert rating.why_paused(workspace, "one", "ana") == ""
+    assert isinstance(take(workspace, "ana"), Card)
+
+
+# ---- progress
+
+
+def test_progress_and_pace_are_those_of_the_rater(workspace, clock):
+    make(workspace, RATE.model_copy(update={"overlap": 2}), items=4)
+    assert rating.status(workspace, "one", "ana") == Status(0, 4, 0, None)
+    for seconds in (10, 30, 20):
+        card = take(workspace, "ana")
+        fill(workspace, card)
+        clock.forward(seconds=seconds)
+        submit(workspace, card)
+    assert rating.status(workspace, "one", "ana") == Status(3, 1, 0, 20.0)
+    assert rating.status(workspace, "one", "ben") == Status(0, 4, 0, None)
+    everything(workspace, "ben")
+    assert rating.status(workspace, "one", "cat") == Status(0, 1, 0, None)
+    rating.undo(workspace, "one", "ben")
+    assert rating.status(workspace, "one", "ben")[:2] == (3, 1)
+    everything(workspace, "ben")
+    everything(workspace, "ana")
+    assert [rating.status(workspace, "one", person)[:2] for person in ("ana", "ben", "cat")] == [(4, 0), (4, 0), (0, 0)]
