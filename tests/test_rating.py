@@ -689,17 +689,21 @@ def test_an_item_that_is_opened_again_shows_the_answer_which_stands_until_there_
     assert back.values == {one.key: 2 for one in back.questions}
     assert submit(workspace, held) == Outcome.OVER
     press(workspace, back, back.questions[0].key, 5)
+    press(workspace, back, COMPARISON, 3)
     assert workspace.answers.standing() == [before]
     clock.forward(seconds=1)
     assert submit(workspace, back) == Outcome.RECORDED
     (after,) = workspace.answers.standing()
-    assert rating.values_for(back, after) == {**back.values, back.questions[0].key: 5}
+    assert rating.values_for(back, after) == {**back.values, back.questions[0].key: 5, COMPARISON: 3}
     assert workspace.answers.count("one") == 2
-    assert len(workspace.answers.ratings("one")) == 4
+    assert [one["value"] for one in workspace.answers.ratings("one")] == [5.0, 2.0, 2.0, 2.0]  # as shown, and by aspect
+    assert [(one["choice"], one["claim_id"]) for one in workspace.answers.preferences("one")] == [("tie", after.claim_id)]
     assert rating.status(workspace, "one", "ana").done == 1
     undone = rating.undo(workspace, "one", "ana")
     assert undone.item.item_id == first
     assert workspace.answers.standing() == [before]  # the earlier one stands again
+    assert [one["value"] for one in workspace.answers.ratings("one")] == [2.0] * 4
+    assert [(one["choice"], one["claim_id"]) for one in workspace.answers.preferences("one")] == [("right", before.claim_id)]
 
 
 def test_only_an_item_one_has_answered_can_be_opened_again(workspace):
@@ -769,7 +773,8 @@ def test_the_extra_rater_is_one_and_is_not_asked_any_more_when_the_others_come_t
 
 def test_who_came_by_while_raters_agreed_is_asked_when_one_of_them_changes_their_mind(workspace, clock):
     make(workspace, RATE.model_copy(update={"overlap": 2, "raters_at_most": 3}), items=1)
-    item = [answer(workspace, person, 1) for person in ("ana", "ben")][0]
+    item = answer(workspace, "ana", 1)
+    assert answer(workspace, "ben", 1) == item
     assert take(workspace, "cat") == Halt("done")
     clock.forward(seconds=1)
     back = rating.reopen(workspace, "one", "ben", item)
