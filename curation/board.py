@@ -5,6 +5,7 @@ the database, so this state is exact; it is read from the events once and then k
 microseconds however many there are, and no item is ever in two hands too many.
 """
 
+import math
 import random
 import threading
 from collections import Counter, defaultdict, deque
@@ -105,17 +106,21 @@ class Queue(Generic[D]):
     `gold` are items with known answers, given now and then (`gold_share`) to everybody; `first` come before all others, to
     everybody. With `block` each person has an order of their own: places are shuffled within blocks of that many, so that
     early items are still done first and a study that ends early has items with all their answers. `wants` says how many
-    people an item should have, given the answers there are; without it that is `overlap`.
+    people an item should have, given the answers there are; without it that is `overlap`. With `gold_counts` each person is
+    given as many gold items as their share of all items asks for, and what is left counts them: otherwise the number of
+    items left, which stands still when a gold item is answered, would tell which ones are gold.
     """
 
     def __init__(
         self, order: Sequence[Entry], gold: Sequence[Entry], *, overlap: int, gold_share: float, first: Sequence[Entry] = (),
-        block: int = 0, wants: Callable[[str, Mapping[str, D]], int] | None = None,
+        block: int = 0, wants: Callable[[str, Mapping[str, D]], int] | None = None, gold_counts: bool = False,
     ) -> None:  # fmt: skip
         self.order, self.gold, self.overlap, self.gold_share, self.first = order, gold, overlap, gold_share, first
         self.members = {entry.item: place for place, entry in enumerate(order)}
         self._to_all = {entry.item for entry in (*gold, *first)}
-        self._block, self._wants = block, wants
+        self._block, self._wants, self.gold_counts = block, wants, gold_counts
+        self._gold: dict[str, Sequence[Entry]] = {}
+        self._to_all_done: Counter[str] = Counter()  # a person's answers on items that everybody is given
         self._orders: dict[str, Sequence[Entry]] = {}
         self._complete = 0
         self._mine: Counter[str] = Counter()  # a person's answers on items that are not complete yet
@@ -123,6 +128,9 @@ class Queue(Generic[D]):
 
     def __contains__(self, item: object) -> bool:
         return item in self.members or item in self._to_all
+
+    def _is_given(self, person: str, item: str) -> bool:
+        return any(one.item == item for one in (*self.first, *self.gold_of(person)))
 
     def wants(self, item: str, answers: Mapping[str, D]) -> int:
         """How many people the item should have, given these answers."""
@@ -147,11 +155,26 @@ class Queue(Generic[D]):
 
     def left(self, person: str) -> int:
         """How many items still want an answer from this person (those held by others included)."""
-        return len(self.order) - self._complete - self._mine[person]
+        left = len(self.order) - self._complete - self._mine[person]
+        if self.gold_counts:
+            left += len(self.gold_of(person)) + len(self.first) - self._to_all_done[person]
+        return left
+
+    def gold_of(self, person: str) -> Sequence[Entry]:
+        """The gold items of a person: all of them, or with `gold_counts` as many as the share asks for, drawn once."""
+        if not self.gold_counts:
+            return self.gold
+        if person not in self._gold:
+            wanted = math.ceil(len(self.order) * self.gold_share / (1 - self.gold_share))
+            most = wanted if self.order else len(self.gold)  # of nothing but gold there is no share
+            self._gold[person] = random.Random(f"gold/{person}").sample(self.gold, min(most, len(self.gold)))
+        return self._gold[person]
 
     def tally(self, item: str, answers: Mapping[str, D], sign: int) -> None:
         """Count (sign 1) or take back (sign -1) what these people's answers mean for an item."""
         if item not in self.members:
+            if self.gold_counts and item in self._to_all:
+                self._to_all_done.update({person: sign for person in answers if self._is_given(person, item)})
             return
         if len(answers) >= self.wants(item, answers):
             self._complete += sign
@@ -229,6 +252,8 @@ class Board(Generic[C, D]):
                 return self._renewed(held, least)
             to_all = self._first_for(person, queue) or self._gold_for(person, queue)
             entry = to_all or self._find(person, queue, again=again)
+            if entry is None and queue.gold_counts:
+                entry = to_all = self._gold_for(person, queue, now=True, again=again)
             stale = held
             claim = None
             if entry is not None:
@@ -266,10 +291,18 @@ class Board(Generic[C, D]):
             claim = self._claims.get(claim_id)
             if claim is None or claim_id in self._deciding:
                 return False
+            self._deciding.add(claim_id)
+        try:
+            self._store.end(claim_id, how, self._clock())
+        except BaseException:
+            with self._lock:
+                self._deciding.discard(claim_id)  # nothing was recorded: it is still held
+            raise
+        with self._lock:
+            self._deciding.discard(claim_id)
             if how == "skipped":
                 self._skipped[claim.person].add(claim.item)
             self._drop(claim)
-        self._store.end(claim_id, how, self._clock())
         return True
 
     def claim(self, claim_id: str) -> C | None:
@@ -321,13 +354,15 @@ class Board(Generic[C, D]):
             last = next(iter(self._store.history(person, scope, limit=1)), None)
             if last is None:
                 return None
+            # first the claim, then the undo, all under the lock: nobody is handed the item before the person has it back,
+            # and where the disk is full the answer stands
+            claim = self.reopen(person, scope, last.item, least=least, earlier=last)
             self._store.undo(last.claim_id, self._clock())
             before = {one.person: one for one in self._store.of_item(last.item)}
             self._answer(last.item, before)
             for queue in self._queues.values():
                 queue.passed.clear()
-            # still under the lock: nobody is handed the item before the person has it back
-            return self.reopen(person, scope, last.item, least=least, earlier=last)
+            return claim
 
     @contextmanager
     def quiet(self) -> Iterator[bool]:
@@ -395,11 +430,17 @@ class Board(Generic[C, D]):
         order = random.Random(f"{person}/first").sample(queue.first, len(queue.first)) if queue.first else []
         return next((one for one in order if self._fresh(person, one.item)), None)
 
-    def _gold_for(self, person: str, queue: Queue[D]) -> Entry | None:
+    def _gold_for(self, person: str, queue: Queue[D], *, now: bool = False, again: bool = False) -> Entry | None:
         """Now and then a gold item: which of a person's items are gold is drawn once, so no reload changes it."""
-        if not queue.gold or random.Random(f"{person}/{self._given[person]}").random() >= queue.gold_share:
+        if not queue.gold:
             return None
-        fresh = [one for one in queue.gold if self._fresh(person, one.item)]
+        if not now and random.Random(f"{person}/{self._given[person]}").random() >= queue.gold_share:
+            return None
+        fresh = [
+            one
+            for one in queue.gold_of(person)
+            if person not in self._answered.get(one.item, {}) and (again or one.item not in self._skipped[person])
+        ]
         return random.Random(f"{person}/gold/{len(fresh)}").choice(fresh) if fresh else None
 
     def _fresh(self, person: str, item: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
 from statistics import median
@@ -38,6 +39,11 @@ class Card(NamedTuple):
     earlier: Answered | None
 
     @property
+    def asked(self) -> str:
+        """Names the questions and their scales as this card has them."""
+        return _asked(self.questions)
+
+    @property
     def missing(self) -> list[Question]:
         """What is not answered yet."""
         return [one for one in self.questions if one.key not in self.values]
@@ -63,6 +69,7 @@ class Outcome(StrEnum):
     """What became of a press."""
 
     RECORDED = "recorded"
+    CLOSED = "closed"  # the study takes no more answers
     OVER = "over"  # the claim was answered, skipped, or ran out and somebody else has the item
     STALE = "stale"  # the card has changed since it was drawn: nothing was recorded
     INCOMPLETE = "incomplete"
@@ -122,15 +129,20 @@ def status(workspace: Workspace, study: str, person: str) -> Status:
 # ---- what a rater presses
 
 
-def press(workspace: Workspace, claim_id: str, person: str, version: int, key: str, value: int) -> Outcome:
+def press(
+    workspace: Workspace, claim_id: str, person: str, version: int, key: str, value: int, *, asked: str | None = None
+) -> Outcome:
     """Keep one value in the draft, if the draft is still as it was when the card was drawn (`version`).
 
-    A second press on a card that has moved on would answer the next question unseen: it records nothing.
+    A second press on a card that has moved on would answer the next question unseen: it records nothing. Nor does a press
+    on a card whose questions were changed since it was drawn (`asked`, as the card has it).
     """
     claim = _claim(workspace, claim_id, person)
     if claim is None:
         return Outcome.OVER
     card = card_of(workspace, claim)
+    if asked is not None and asked != card.asked:
+        return Outcome.STALE
     if not _fits(card.questions, key, value):
         raise ValueError(f"{key} = {value}: no such question or value on this item")
     return _save(workspace, card, version, values={**card.values, key: value})
@@ -149,15 +161,20 @@ def write(workspace: Workspace, claim_id: str, person: str, note: str | None, re
     return _save(workspace, card, card.version, note=note, reasons=reasons, step=0)
 
 
-def submit(workspace: Workspace, claim_id: str, person: str) -> Outcome:
-    """Record the drafted answer of this claim, once. Nothing is recorded while a question is open."""
+def submit(workspace: Workspace, claim_id: str, person: str, *, version: int | None = None) -> Outcome:
+    """Record the drafted answer of this claim, once. Nothing is recorded while a question is open.
+
+    With `version` only if the draft is still as the card showed it: another tab may have changed it.
+    """
     claim = _claim(workspace, claim_id, person)
     if claim is None:
         return Outcome.OVER
     if workspace.studies.closed(claim.study):
-        return Outcome.OVER
+        return Outcome.CLOSED
     card = card_of(workspace, claim)
-    if card.missing:
+    if version is not None and version != card.version:
+        return Outcome.STALE
+    if card.missing or not card.questions:
         return Outcome.INCOMPLETE
     marks = marks_of(card.design, claim.shown, card.values)
     answer = workspace.raters.decide(
@@ -165,16 +182,21 @@ def submit(workspace: Workspace, claim_id: str, person: str) -> Outcome:
     )
     if answer is None:
         return Outcome.OVER
-    _pause_if_due(workspace, card.design, answer)
+    with suppress(OSError):  # the answer is on disk; where the pause finds no room, the next answer pauses
+        _pause_if_due(workspace, card.design, answer)
     return Outcome.RECORDED
 
 
 def skip(workspace: Workspace, claim_id: str, person: str, why: str = "") -> bool:
     """Give an item back unanswered, with the reason; the rater is not handed it again unless they ask for skipped ones."""
-    if _claim(workspace, claim_id, person) is None or not workspace.raters.end(claim_id, "skipped"):
+    claim = _claim(workspace, claim_id, person)
+    if claim is None:
         return False
-    if why.strip():
-        workspace.answers.why_skipped(claim_id, why.strip())
+    said = [why.strip(), card_of(workspace, claim).note.strip()]
+    if not workspace.raters.end(claim_id, "skipped"):
+        return False
+    if any(said):
+        workspace.answers.why_skipped(claim_id, ": ".join(one for one in said if one))
     return True
 
 
@@ -293,7 +315,8 @@ def _pause_if_due(workspace: Workspace, design: Design, answer: Answered) -> Non
     study, person = answer.study, answer.person
     since = [one.at for one in workspace.studies.events(study, kinds=("let on",)) if one.concerns == person]
     mine = [one for one in workspace.answers.history(person, study, limit=100_000) if not since or one.answered_at > since[-1]]
-    seconds = [one.seconds for one in mine[:_RECENT] if one.seconds is not None]
+    spent = workspace.answers.spent(study, person)  # looking at an answer once more is no haste
+    seconds = [spent[one.item_id, person] for one in mine[:_RECENT] if (one.item_id, person) in spent]
     why = ""
     if design.pause_seconds and len(seconds) == _RECENT and median(seconds) < design.pause_seconds:
         why = f"Your last {_RECENT} answers took {median(seconds):.1f} s each, which is faster than the study allows."
@@ -372,9 +395,10 @@ def _make_queue(workspace: Workspace, study: str) -> Queue[Answered]:
     design = studies.design_of(workspace, study)  # not an earlier one: the queue is kept as that of this generation
     kinds: dict[str, list[Entry]] = {"item": [], "gold": [], "attention": [], "warm-up": []}
     for item in workspace.studies.items(study).values():
-        kinds[item.kind].append(Entry(item.item_id, item.kind))
+        if item.given and questions(design, item.responses):  # an import may bring items of which there is nothing to show
+            kinds[item.kind].append(Entry(item.item_id, item.kind))
 
     return Queue(
         kinds["item"], [*kinds["gold"], *kinds["attention"]], overlap=design.overlap, gold_share=design.gold_share,
-        first=kinds["warm-up"], block=_BLOCK, wants=lambda item, answers: wanted(design, answers),
+        first=kinds["warm-up"], block=_BLOCK, wants=lambda item, answers: wanted(design, answers), gold_counts=True,
     )  # fmt: skip

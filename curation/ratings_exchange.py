@@ -15,7 +15,7 @@ from curation.pairs import Response, Turn, named, prompt_id_of, response_id_of
 from curation.ratings_rows import NAMES, OVERALL, PreferenceRow, RatingRow, Row, prompt_of
 from curation.store.answers import Answered
 from curation.store.studies import NewItem, NewResponse, StudyEvent
-from curation.study_design import CHOICES, Choice, Design, Found, Marks, choice_of_strength
+from curation.study_design import CHOICES, COMPARISON, Choice, Design, Found, Marks, choice_of_strength
 from curation.workspace import Workspace
 
 FIELDS = tuple(NAMES)
@@ -144,6 +144,11 @@ def _on_scale(
                 off.append((row.line, f"a comparison on {row.aspect!r}: only comparisons of the whole response are kept"))
             else:
                 scaled.append((row, 0.0))
+            continue
+        if row.aspect == COMPARISON:
+            off.append(
+                (row.line, f"a value of {COMPARISON!r}, a name kept for comparisons: expected an aspect called otherwise")
+            )
             continue
         value, native, known = _number(row.value), asked.get(row.aspect), words[row.aspect]
         if known:
@@ -431,6 +436,8 @@ def export_ratings(
     What a form has no place for is left out. Raises ValueError when there is nothing to write.
     """
     workspace.studies.check(study)
+    if form == "mt-bench" and kind == "ratings":
+        raise ValueError("the mt-bench form holds comparisons alone: expected preferences, not ratings")
     rows = rows_of(workspace, study, kind=kind, names=names)
     holds = ratings_files.FORMS[form].HOLDS if form in ratings_files.FORMS else frozenset()
     if form == "mt-bench":  # it has no place for kinds, and none for a note but its own

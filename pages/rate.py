@@ -10,6 +10,34 @@ opened = ui.page("Rate")
 study = ui.chosen_study(opened)
 person = ui.signed_in()
 state = st.session_state
+# a constant: no text of data or people is in it
+KEYS = """
+if (!window.elephantKeys) {
+    const keys = window.elephantKeys = {opens: 0};  // from when on a key counts: not before what it answers was painted
+    const now = (what) => (document.querySelector(`.st-key-choices [class*="st-key-${what}-"]`) || {}).className;
+    let item = "", drawn = "";
+    new MutationObserver(() => {
+        const found = ["value-1", "whys", "submit"].map(now).join();
+        if (found === drawn) return;
+        const shown = (/[0-9a-f]{32}/.exec(found) || [""])[0];
+        keys.opens = Math.max(keys.opens, performance.now() + (shown === item ? 40 : 250));  // nobody reads an item faster
+        if (shown && shown !== item) document.querySelector('[data-testid="stMain"]').scrollTop = 0;  // read from its top
+        [item, drawn] = [shown, found];
+    }).observe(document.body, {childList: true, subtree: true, attributes: true, attributeFilter: ["class"]});
+    addEventListener("keydown", (event) => {
+        const typing = event.target.closest && event.target.closest("input, textarea, [contenteditable=true]");
+        const decides = /^([0-9 u]|Enter)$/i.test(event.key) && (now("submit") || now("whys"));
+        if (!typing && decides && (event.repeat || performance.now() < keys.opens)) {
+            event.preventDefault();
+            event.stopImmediatePropagation();
+        }
+    }, true);
+    addEventListener("pointerup", (event) => {  // Enter on a reason just clicked would take it off and submit nothing
+        const reason = event.target.closest && event.target.closest(".st-key-note-area button");
+        if (reason) setTimeout(() => reason.blur(), 50);
+    }, true);
+}
+"""
 SKIPS = ("I cannot judge this", "The text is broken", "I do not want to read this", "Another reason, see my note")
 
 
@@ -17,18 +45,18 @@ SKIPS = ("I cannot judge this", "The text is broken", "I do not want to read thi
 
 
 @ui.told
-def press(claim_id: str, version: int, key: str, value: int, at_once: bool) -> None:
-    outcome = rating.press(opened, claim_id, person, version, key, value)
+def press(claim_id: str, version: int, asked: str, key: str, value: int, at_once: bool) -> None:
+    outcome = rating.press(opened, claim_id, person, version, key, value, asked=asked)
     state.pop("question", None)
     tell(outcome)
     if outcome is Outcome.RECORDED and at_once:
-        submit(claim_id)
+        submit(claim_id, version + 1)
 
 
 @ui.told
-def submit(claim_id: str) -> None:
+def submit(claim_id: str, version: int) -> None:
     keep_words(claim_id)  # what was typed a moment ago comes with this press
-    outcome = rating.submit(opened, claim_id, person)
+    outcome = rating.submit(opened, claim_id, person, version=version)
     tell(outcome)
     if outcome is Outcome.RECORDED:
         state.pop("question", None)
@@ -37,6 +65,8 @@ def submit(claim_id: str) -> None:
 def tell(outcome: Outcome) -> None:
     state["told"] = {
         Outcome.OVER: "That item was already answered, or its time ran out and someone else has it: nothing was recorded.",
+        Outcome.STALE: "The item had changed since it was drawn: that press recorded nothing. This is how it stands.",
+        Outcome.CLOSED: "The study was closed meanwhile: nothing was recorded; your values stay in the draft.",
         Outcome.INCOMPLETE: "Something is not answered yet: the questions without a value.",
     }.get(outcome)
 
@@ -181,7 +211,7 @@ def ask(card: Card) -> None:
                 st.button(
                     ui.plain(words) or str(value), key=f"value-{value}-{drawn}", shortcut=str(value),
                     type="primary" if card.values.get(one.key) == value else "secondary",
-                    on_click=press, args=(claim_id, card.version, one.key, value, last),
+                    on_click=press, args=(claim_id, card.version, card.asked, one.key, value, last),
                 )  # fmt: skip
     with st.container(horizontal=True, gap="xsmall", key=f"questions-{drawn}"):
         for number, one in enumerate(card.questions):
@@ -197,7 +227,7 @@ def ask(card: Card) -> None:
             st.button("Back", key=f"back-{drawn}", shortcut="left", on_click=jump, args=(claim_id, max(0, here - 1)))
             st.button("On", key=f"on-{drawn}", shortcut="right", on_click=jump, args=(claim_id, min(count - 1, here + 1)))
         st.button(
-            "Submit and next", key=f"submit-{drawn}", shortcut="enter", on_click=submit, args=(claim_id,),
+            "Submit and next", key=f"submit-{drawn}", shortcut="enter", on_click=submit, args=(claim_id, card.version),
             type="secondary" if card.missing else "primary",
         )  # fmt: skip
 
@@ -271,6 +301,7 @@ tab = st.segmented_control(
     "Show", ["Rate", "My answers"], default="Rate", required=True, key="tab", label_visibility="collapsed"
 )
 if tab == "Rate":
+    st.html(f"<script>{KEYS}</script>", unsafe_allow_javascript=True)
     if design.notes:
         ui.note_key()
     desk()

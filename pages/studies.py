@@ -29,13 +29,18 @@ def new_study() -> None:
     source = st.radio("What is rated", SOURCES, key="new-source", horizontal=True)
     draw = items_asked(source, key="new")
     if st.button("Create", type="primary", key="create", icon=":material/add:") and design is not None:
-        begun = ui.attempt(lambda: studies.create(opened, name, design, person))
-        if begun:
-            add(name.strip(), draw)
-            state.update(view="Progress", told=state.get("told") or f"{name.strip()} is ready.")
+        wanted = design
+        if ui.attempt(lambda: begin(name, wanted, draw)):
             st.query_params["study"] = state["study"] = name.strip()
-            state["place"] = "Watch a study"
+            state.update({"view": "Progress", "next-place": "Watch a study"})
             st.rerun()
+
+
+def begin(name: str, design: Design, draw: "Draw") -> None:
+    """Make a study with its items; nothing is made of bad input."""
+    found = draw(name.strip(), design)
+    studies.create(opened, name, design, person)
+    state["told"] = added(name.strip(), found) or f"{name.strip()} is ready."
 
 
 def design_asked(now: Design, *, key: str) -> Design | None:
@@ -208,13 +213,18 @@ def add(study: str, draw: Draw) -> None:
     """Draw and add items; what was added is said on the next page, what was wrong at once."""
 
     def act() -> None:
-        said = []
-        for drawn in draw(study, studies.design_of(opened, study)):
-            new = studies.add_items(opened, study, drawn.items, person, words=drawn.words)
-            said.append(f"{new} items added ({drawn.words}).")
-        state["told"] = " ".join(said)
+        state["told"] = added(study, draw(study, studies.design_of(opened, study)))
 
     ui.attempt(act)
+
+
+def added(study: str, found: list[Drawn]) -> str:
+    """Add items that were drawn; says what was added."""
+    said = []
+    for drawn in found:
+        new = studies.add_items(opened, study, drawn.items, person, words=drawn.words)
+        said.append(f"{new} items added ({drawn.words}).")
+    return " ".join(said)
 
 
 # ---- watching one
@@ -365,7 +375,8 @@ def field_asked(one: study_numbers.Field, names: dict[str, str], before: float |
     if not one.words:
         return st.number_input(ui.plain(label), one.low, one.high, before, key=key)
     words = {float(value): word if word == str(value) else f"{value} {word}" for value, word in enumerate(one.words, start=1)}
-    return st.segmented_control(ui.plain(label), list(words), format_func=words.get, default=before, key=key)
+    shown = {value: ui.plain(word) for value, word in words.items()}
+    return st.segmented_control(ui.plain(label), list(words), format_func=shown.get, default=before, key=key)
 
 
 def settle(study: str, item_id: str, marks: Marks, note: str, instead_of: str | None) -> None:
@@ -425,7 +436,7 @@ def in_and_out(study: str) -> None:
         form = st.selectbox("Form", list(ratings_exchange.FORMS), format_func=ratings_exchange.FORMS.get, key="form")
         names = st.checkbox("Names instead of pseudonyms", key="export-names")
     for file in ratings_exchange.files(opened, study, form=form, names=names):
-        st.download_button(file.name, file.write, file_name=file.name, key=f"download-{file.name}-{form}-{names}")
+        st.download_button(ui.plain(file.name), file.write, file_name=file.name, key=f"download-{file.name}-{form}-{names}")
     st.subheader("Import ratings", anchor=False)
     uploads = st.file_uploader(
         "A file of ratings or preferences", type=["csv", "jsonl", "json", "parquet", "gz"], key="ratings-upload",
@@ -475,6 +486,8 @@ known = [name for name, _, _ in opened.studies.all()]
 places = ["Watch a study", "New study", "Sample size"]
 if state.get("told"):
     st.info(ui.plain(state.pop("told")), icon=":material/info:")
+if "next-place" in state:  # asked for by a button below: a widget's value can only be set before it is drawn
+    state["place"] = state.pop("next-place")
 here = st.segmented_control(
     "Do", places, default="Watch a study" if known else "New study", required=True, key="place", label_visibility="collapsed"
 )

@@ -32,8 +32,9 @@ _WATCH = r"""
     const send = WebSocket.prototype.send;
     WebSocket.prototype.send = function (message) {
         const said = typeof message === "string" ? message : new TextDecoder("latin1").decode(message);
-        const pressed = /-(A|B|vague|toxic|repetitive|empty|press-[a-z]+|(value|jump|why)-\d+|back|on|submit|stay)-[0-9a-f]{32}/;
-        if (pressed.test(said) || said.includes("-undo-empty")) window.pressesSent++;
+        const ofReview = /-(A|B|vague|toxic|repetitive|empty|press-[a-z]+)-[0-9a-f]{32}/;
+        const ofRating = /-((value|jump|why)-\d+|back|on|submit|stay)-[0-9a-f]{32}|-undo-empty/;
+        if (ofReview.test(said) || ofRating.test(said)) window.pressesSent++;
         return send.call(this, message);
     };
     const owner = /^st-key-(?:A|submit|stay)-([0-9a-f]{32}.*)$/;
@@ -46,8 +47,8 @@ _WATCH = r"""
     window.painted = [];
     const look = () => {
         const drawn = window.drawn(), sides = document.querySelector(".er .sides");
-        if (drawn && sides) {
-            const keys = document.querySelector(".st-key-choices");
+        const keys = document.querySelector(".st-key-choices");
+        if (drawn && sides && keys) {
             const marked = keys.querySelectorAll('[class*="st-key-value-"] button[kind="primary"]');
             const values = [...keys.querySelectorAll('[class*="st-key-value-"]:not([data-retained="true"])')];
             const live = [...new Set(values.map((one) => /st-key-value-\d+-(\S+)/.exec(one.className)[1]))].join(" ");
@@ -248,5 +249,6 @@ _WHOLE = """() => {
         && document.querySelector(`.st-key-press-help-${claim} button`)
         && document.querySelector(`.st-key-note-${claim} input`)
         && window.elephantNote
+        && !(performance.now() < (window.elephantKeys || {opens: 0}).opens)
         && document.querySelector('[data-testid="stApp"]').dataset.testScriptState === "notRunning";
 }"""

@@ -9,10 +9,10 @@ import pytest
 
 from curation import rating, studies, study_items
 from curation.outputs import ItemResponse, ItemRow
-from curation.pairs import turn
+from curation.pairs import Response, turn
 from curation.rating import Card, Feedback, Halt, Outcome, Status
 from curation.store.answers import Answered
-from curation.store.studies import expected_of
+from curation.store.studies import NewItem, NewResponse, expected_of
 from curation.study_design import COMPARISON, Design, Marks
 from curation.workspace import Workspace
 
@@ -1027,3 +1027,73 @@ def test_progress_and_pace_are_those_of_the_rater(workspace, clock):
     everything(workspace, "ben")
     everything(workspace, "ana")
     assert [rating.status(workspace, "one", person)[:2] for person in ("ana", "ben", "cat")] == [(4, 0), (4, 0), (0, 0)]
+
+
+def test_what_is_left_falls_by_one_with_every_answer_so_that_nobody_can_tell_gold(workspace):
+    rows = [row(n, kind="gold", expected=GOOD) for n in range(20, 40)]
+    make(workspace, COMPARE.model_copy(update={"gold_share": 0.25}), items=12, rows=[*rows, row(50, kind="warm-up")])
+    left, kinds = [rating.status(workspace, "one", "ana").left], Counter()
+    while isinstance(card := take(workspace, "ana"), Card):
+        kinds[card.claim.kind] += 1
+        fill(workspace, card)
+        submit(workspace, card)
+        left.append(rating.status(workspace, "one", "ana").left)
+    assert left == list(range(17, -1, -1))
+    assert kinds == {"item": 12, "gold": 4, "warm-up": 1}  # a quarter of 16
+
+
+def test_a_second_look_at_an_answer_is_no_haste(workspace, clock):
+    make(workspace, COMPARE.model_copy(update={"pause_seconds": 5}), items=14)
+    done = []
+    for _ in range(12):
+        card = take(workspace, "ana")
+        clock.forward(seconds=40)
+        fill(workspace, card)
+        assert submit(workspace, card) == Outcome.RECORDED
+        done.append(card.item.item_id)
+    for item_id in done[:8]:
+        card = rating.reopen(workspace, "one", "ana", item_id)
+        clock.forward(seconds=2)
+        assert submit(workspace, card) == Outcome.RECORDED
+    assert rating.why_paused(workspace, "one", "ana") == ""
+    assert workspace.answers.spent("one", "ana")[done[0], "ana"] == 42
+
+
+def test_a_submit_from_a_tab_that_shows_other_values_records_nothing(workspace):
+    make(workspace, BOTH, items=1)
+    card = take(workspace, "ana")
+    fill(workspace, card, 2)
+    shown = take(workspace, "ana")  # one tab shows this, another changes a value
+    rating.press(workspace, card.claim.claim_id, "ana", shown.version, card.questions[0].key, 5)
+    assert rating.submit(workspace, card.claim.claim_id, "ana", version=shown.version) == Outcome.STALE
+    assert standing(workspace) == []
+    assert rating.submit(workspace, card.claim.claim_id, "ana", version=shown.version + 1) == Outcome.RECORDED
+
+
+def test_a_press_on_a_card_drawn_before_the_questions_were_changed_records_nothing(workspace):
+    make(workspace, RATE, items=1)
+    card = take(workspace, "ana")
+    turned = tuple(one.model_copy(update={"anchors": one.anchors[::-1]}) for one in RATE.aspects)
+    redesign(workspace, aspects=turned)
+    press = (workspace, card.claim.claim_id, "ana", card.version, card.questions[0].key, 5)
+    assert rating.press(*press, asked=card.asked) == Outcome.STALE
+    assert take(workspace, "ana").values == {}
+    assert rating.press(*press, asked=take(workspace, "ana").asked) == Outcome.RECORDED
+
+
+def test_a_skip_keeps_its_reason_and_the_note(workspace):
+    make(workspace, items=1)
+    card = take(workspace, "ana")
+    rating.write(workspace, card.claim.claim_id, "ana", "half of it is in Latin", None)
+    assert rating.skip(workspace, card.claim.claim_id, "ana", "Another reason, see my note")
+    (skip,) = workspace.answers.skips("one")
+    assert skip["why"] == "Another reason, see my note: half of it is in Latin"
+
+
+def test_an_item_without_its_texts_is_handed_to_nobody(workspace):
+    (known,) = make(workspace, items=1)
+    unknown = NewItem("f" * 32, "x", (), (NewResponse("a", Response("", "(not given)"), given=False),))
+    workspace.studies.add_items("one", [unknown], None)
+    assert everything(workspace, "ana") == [known]
+    assert set(workspace.studies.contents("one")) == {known, "f" * 32}
+    assert workspace.studies.contents("one")[known] == workspace.studies.content(known)

@@ -415,7 +415,7 @@ def test_a_closed_study_hands_out_nothing_takes_nothing_and_loses_nothing(worksp
         rating.press(workspace, card.claim.claim_id, "ana", number, one.key, 2)
     studies.close(workspace, study, "lead")
     assert rating.next_card(workspace, study, "ana") == Halt("closed", "This study is closed. Thank you.")
-    assert rating.submit(workspace, card.claim.claim_id, "ana") == Outcome.OVER
+    assert rating.submit(workspace, card.claim.claim_id, "ana") == Outcome.CLOSED
     assert rating.undo(workspace, study, "ana") is None
     assert [(one.item_id, one.person) for one in workspace.answers.standing()] == [(kept, "ana")]
     studies.reopen(workspace, study, "lead")

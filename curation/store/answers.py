@@ -149,29 +149,32 @@ class AnswerStore:
         self._db.append("study_undos", claim_id, at)
 
     def standing(self, study: str | None = None) -> list[Answered]:
-        """The answers that stand: of each rater on each item the latest that was not undone."""
-        sql = f"""
-            SELECT {_COLUMNS} FROM standing_answers WHERE $1 IS NULL OR study = $1
-            QUALIFY row_number() OVER (PARTITION BY item_id, person ORDER BY answered_at DESC, claim_id DESC) = 1
-            ORDER BY answered_at, claim_id
-        """
-        return [_answer(row) for row in self._db.rows(sql, [study])]
+        """What stands: of each rater on each item one answer, with the latest of every mark that was not undone."""
+        sql = f"SELECT {_COLUMNS} FROM standing_answers WHERE $1 IS NULL OR study = $1 ORDER BY answered_at, arrival"
+        return _merged(self._db.rows(sql, [study]))
 
     def of_item(self, item_id: str) -> list[Answered]:
         """Everyone's standing answer on an item, the earliest first."""
-        sql = f"""
-            SELECT {_COLUMNS} FROM standing_answers WHERE item_id = $1
-            QUALIFY row_number() OVER (PARTITION BY person ORDER BY answered_at DESC, claim_id DESC) = 1
-            ORDER BY answered_at, claim_id
-        """
-        return [_answer(row) for row in self._db.rows(sql, [item_id])]
+        sql = f"SELECT {_COLUMNS} FROM standing_answers WHERE item_id = $1 ORDER BY answered_at, arrival"
+        return _merged(self._db.rows(sql, [item_id]))
+
+    def spent(self, study: str, person: str | None = None) -> dict[tuple[str, str], float]:
+        """Seconds that raters spent on items, by item and rater: over all their visits, undone answers included."""
+        rows = self._db.rows(
+            """
+            SELECT item_id, person, sum(seconds) FROM study_answers
+            WHERE study = $1 AND ($2 IS NULL OR person = $2) AND seconds IS NOT NULL GROUP BY ALL
+            """,
+            [study, person],
+        )
+        return {(item_id, rater): seconds for item_id, rater, seconds in rows}
 
     def history(self, person: str, study: str, *, limit: int = 20) -> list[Answered]:
         """A rater's standing answers in a study, the latest first; imported ones are not among them."""
         sql = f"""
             SELECT {_COLUMNS} FROM standing_answers WHERE person = $1 AND study = $2 AND kind <> 'imported'
-            QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY answered_at DESC, claim_id DESC) = 1
-            ORDER BY answered_at DESC, claim_id DESC LIMIT $3
+            QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY answered_at DESC, arrival DESC) = 1
+            ORDER BY answered_at DESC, arrival DESC LIMIT $3
         """
         return [_answer(row) for row in self._db.rows(sql, [person, study, limit])]
 
@@ -285,6 +288,28 @@ class AnswerStore:
                 )
                 self._drafts = {(person, item_id): (claim, version, text) for person, item_id, claim, version, text in rows}
             return self._drafts
+
+
+def _merged(rows: Iterable[tuple[Any, ...]]) -> list[Answered]:
+    """One answer for each rater and item, of rows in order of time: a file may bring another aspect of an item later.
+
+    Ratings and preferences stand mark by mark, as the views of that name have it; the rest is that of the latest answer
+    given here, or of the latest import where there is none.
+    """
+    found: dict[tuple[str, str], Answered] = {}
+    for row in rows:
+        one = _answer(row)
+        before = found.pop((one.item_id, one.person), None)
+        if before is not None:
+            ratings = {
+                (response, aspect): value for marks in (before.marks, one.marks) for response, aspect, value in marks.ratings
+            }
+            sides = {frozenset(mark[:2]): mark for marks in (before.marks, one.marks) for mark in marks.preferences}
+            marks = Marks(tuple((*key, value) for key, value in ratings.items()), tuple(sides.values()))
+            stays = before if one.kind == "imported" and before.kind != "imported" else one
+            one = stays._replace(marks=marks)
+        found[one.item_id, one.person] = one
+    return list(found.values())
 
 
 def _answer(row: tuple[Any, ...]) -> Answered:

@@ -159,7 +159,7 @@ MIGRATIONS = (
     );
 
     CREATE VIEW standing_answers AS
-        SELECT a.* FROM study_answers AS a ANTI JOIN study_undos AS u ON a.claim_id = u.claim_id;
+        SELECT a.*, a.rowid AS arrival FROM study_answers AS a ANTI JOIN study_undos AS u ON a.claim_id = u.claim_id;
     -- ratings and preferences are stored apart, neither is derived from the other; of each the latest stands
     CREATE VIEW ratings AS
         WITH every AS (
@@ -168,7 +168,7 @@ MIGRATIONS = (
         )
         SELECT * EXCLUDE (mark), mark[1] AS response_id, mark[2] AS aspect, mark[3]::DOUBLE AS value FROM every
         QUALIFY row_number() OVER (
-            PARTITION BY item_id, person, response_id, aspect ORDER BY answered_at DESC, claim_id DESC) = 1;
+            PARTITION BY item_id, person, response_id, aspect ORDER BY answered_at DESC, arrival DESC) = 1;
     CREATE VIEW preferences AS
         WITH every AS (
             SELECT * EXCLUDE (marks), unnest(from_json(marks, '{"preferences": [["VARCHAR"]]}').preferences) AS mark
@@ -178,7 +178,7 @@ MIGRATIONS = (
         FROM every
         QUALIFY row_number() OVER (
             PARTITION BY item_id, person, least(left_id, right_id), greatest(left_id, right_id)
-            ORDER BY answered_at DESC, claim_id DESC) = 1;
+            ORDER BY answered_at DESC, arrival DESC) = 1;
     CREATE VIEW study_adjudications AS
         SELECT * FROM study_settlements
         QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY settled_at DESC, settlement_id DESC) = 1;

@@ -7,9 +7,11 @@ from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 from curation.pairs import Response, Turn, packed, prompt_id_of, response_id_of, unpacked
-from curation.store.database import Database
+from curation.store.database import Cursor, Database
 
 T = TypeVar("T")
+_STORED = ("prompts", "responses", "study_items", "study_responses")
+_AT_HAND = 50_000  # items whose texts are kept in memory
 
 
 class StudyEvent(NamedTuple):
@@ -57,6 +59,7 @@ class Item(NamedTuple):
     expected: str
     explanation: str
     responses: tuple[str, ...]
+    given: bool = True  # whether all their texts are known
 
 
 class Content(NamedTuple):
@@ -152,28 +155,26 @@ class StudyStore:
 
     def add_items(self, study: str, items: Iterable[NewItem], event: StudyEvent | None) -> int:
         """Take in items, those already there left alone but for responses they did not have; returns how many are new."""
+        rows: dict[str, dict[Any, tuple[Any, ...]]] = {table: {} for table in _STORED}
+        for item in items:  # everything is worked out before the lock is taken: raters wait for it
+            prompt_id = prompt_id_of(item.prompt)
+            rows["prompts"][prompt_id] = (prompt_id, packed(item.prompt))
+            about = (prompt_id, item.name, item.subset, item.kind, item.expected, item.explanation)
+            rows["study_items"].setdefault(item.item_id, (item.item_id, study, len(rows["study_items"]), *about))
+            for number, one in enumerate(item.responses):
+                response_id = response_id_of(prompt_id, one.response)
+                if one.given:
+                    rows["responses"][response_id] = (response_id, prompt_id, one.response.text, one.response.lead)
+                key = (item.item_id, response_id, one.generator)
+                rows["study_responses"].setdefault(key, (item.item_id, number, response_id, one.generator, one.given))
         new = 0
-        once = "ON CONFLICT DO NOTHING"
         with self._db.transaction() as cursor:
-            ((place,),) = cursor.execute(
-                "SELECT coalesce(max(place), -1) + 1 FROM study_items WHERE study = ?", [study]
-            ).fetchall()
-            for item in items:
-                prompt_id = prompt_id_of(item.prompt)
-                cursor.execute(f"INSERT INTO prompts VALUES (?, ?) {once}", [prompt_id, packed(item.prompt)])
-                values = [item.item_id, study, place, prompt_id, item.name, item.subset, item.kind, item.expected]
-                marks = ", ".join("?" * 9)
-                sql = f"INSERT INTO study_items VALUES ({marks}) {once} RETURNING 1"
-                fresh = len(cursor.execute(sql, [*values, item.explanation]).fetchall())
-                new += fresh
-                place += fresh
-                for number, one in enumerate(item.responses):
-                    response_id = response_id_of(prompt_id, one.response)
-                    content = [response_id, prompt_id, one.response.text, one.response.lead]
-                    if one.given:
-                        cursor.execute(f"INSERT INTO responses VALUES (?, ?, ?, ?) {once}", content)
-                    row = [item.item_id, number, response_id, one.generator, one.given]
-                    cursor.execute(f"INSERT INTO study_responses VALUES (?, ?, ?, ?, ?) {once}", row)
+            sql = "SELECT coalesce(max(place), -1) + 1 FROM study_items WHERE study = ?"
+            ((place,),) = cursor.execute(sql, [study]).fetchall()
+            for table, keyed in rows.items():
+                values = [(*one[:2], place + one[2], *one[3:]) if table == "study_items" else one for one in keyed.values()]
+                added = _insert(cursor, table, values)
+                new += added if table == "study_items" else 0
             if event is not None:
                 cursor.execute("INSERT INTO study_events VALUES (?, ?, ?, ?, ?, ?)", list(event))
         self._changed(study)
@@ -186,7 +187,7 @@ class StudyStore:
             rows = self._db.rows(
                 """
                 SELECT i.item_id, i.study, i.place, i.prompt_id, i.name, i.subset, i.kind, i.expected, i.explanation,
-                       list(r.response_id ORDER BY r.place, r.generator)
+                       list(r.response_id ORDER BY r.place, r.generator), bool_and(r.given)
                 FROM study_items AS i JOIN study_responses AS r ON r.item_id = i.item_id
                 WHERE i.study = $1 GROUP BY ALL ORDER BY i.place
                 """,
@@ -218,12 +219,37 @@ class StudyStore:
             texts = dict(self._db.rows(sql, list(item.responses)))
             content = Content(unpacked(turns), {one: texts.get(one) for one in item.responses})
             with self._reading:
-                if len(self._content) > 5000:
+                if len(self._content) > _AT_HAND:
                     self._content.clear()
                 if self._happened == before:  # a text may have come in meanwhile
                     self._content[item_id] = content
             return content
         return kept
+
+    def contents(self, study: str) -> dict[str, Content]:
+        """The texts of all items of a study, read at once."""
+        items = self.items(study).values()
+        prompts = dict(
+            self._db.rows(
+                "SELECT prompt_id, turns FROM prompts WHERE prompt_id IN (SELECT prompt_id FROM study_items WHERE study = $1)",
+                [study],
+            )
+        )
+        texts = dict(
+            self._db.rows(
+                """
+                SELECT t.response_id, t.text FROM responses AS t WHERE t.response_id IN (
+                    SELECT r.response_id FROM study_responses AS r JOIN study_items AS i USING (item_id) WHERE i.study = $1)
+                """,
+                [study],
+            )
+        )
+        return {
+            one.item_id: Content(
+                unpacked(prompts[one.prompt_id]), {response: texts.get(response) for response in one.responses}
+            )
+            for one in items
+        }
 
     def generators(self, study: str) -> dict[str, dict[str, tuple[str, ...]]]:
         """Who wrote the responses: by item and response id the generators, more than one where they wrote the same."""
@@ -290,10 +316,21 @@ class StudyStore:
             self._happened += 1
 
 
+def _insert(cursor: Cursor, table: str, rows: list[tuple[Any, ...]]) -> int:
+    """Insert rows that are not there yet, some at a time; returns how many were new."""
+    new = 0
+    for start in range(0, len(rows), 2000):
+        columns = [list(column) for column in zip(*rows[start : start + 2000], strict=True)]
+        marks = ", ".join(["unnest(?)"] * len(columns))
+        sql = f"INSERT INTO {table} SELECT {marks} ON CONFLICT DO NOTHING RETURNING 1"
+        new += len(cursor.execute(sql, columns).fetchall())
+    return new
+
+
 def _item(row: tuple[Any, ...]) -> Item:
-    item_id, study, place, prompt_id, name, subset, kind, expected, explanation, responses = row
+    item_id, study, place, prompt_id, name, subset, kind, expected, explanation, responses, given = row
     once = tuple(dict.fromkeys(responses))
-    return Item(item_id, study, place, prompt_id, name, subset, kind, expected, explanation, once)
+    return Item(item_id, study, place, prompt_id, name, subset, kind, expected, explanation, once, given)
 
 
 def expected_of(item: Item) -> dict[str, Any]:
