@@ -69,6 +69,8 @@ def create(
     with opening(workspace) as opened:
         source = _Source(dataset, release, outputs or [], questions, items, count, stratify or [], equal, seed, attention, gold)
         found = source.draw(opened, name.strip(), wanted)  # before the study is made: bad input makes none
+        for one in found:
+            studies.check_items(wanted, one.items)
         studies.create(opened, name, wanted, person)
         added = [
             {"new": studies.add_items(opened, name.strip(), one.items, person, words=one.words), "words": one.words}
@@ -253,7 +255,11 @@ class _Source:
             made = study_items.attention_items(name, design, found[0].items, self.attention, seed=self.seed)
             found.append(Drawn(made, f"{len(made)} attention items"))
         if self.gold and self.dataset is not None:
-            found.append(study_items.gold_from_settled(workspace, name, self.dataset, Sample(self.gold, seed=self.seed)))
+            found.append(
+                study_items.gold_from_settled(
+                    workspace, name, self.dataset, Sample(self.gold, seed=self.seed), without=found[0].items
+                )
+            )
         return found
 
 

@@ -13,7 +13,6 @@ from curation.stats import agreement, consensus, ranking
 from curation.stats.accuracy import Numbers
 from curation.stats.agreement import Ceiling
 from curation.stats.figures import Figure, Groups
-from curation.stats.shares import Share
 from curation.store.answers import unpacked_marks
 from curation.study_design import COMPARISON, other_side
 from curation.workspace import Workspace
@@ -71,8 +70,13 @@ class Table:
         return Table(self.name, self.kind, some(self.units), self.raters, self.values[kept], *parts)
 
 
-def tables(workspace: Workspace, study: str, *, kinds: Sequence[str] = ("item",)) -> dict[str, Table]:
+def tables(workspace: Workspace, study: str, *, kinds: tuple[str, ...] = ("item",)) -> dict[str, Table]:
     """Everything that stands, a table for each aspect and one for the comparison; gold and warm-up items are left out."""
+    name = f"tables/{'+'.join(kinds)}"
+    return studies.kept(workspace, study, name, lambda: _tables(workspace, study, kinds))
+
+
+def _tables(workspace: Workspace, study: str, kinds: tuple[str, ...]) -> dict[str, Table]:
     items = workspace.studies.items(study)
     cells: dict[str, dict[tuple[Unit, str], float]] = defaultdict(dict)
     for one in workspace.answers.ratings(study):
@@ -147,6 +151,8 @@ def measures(table: Table) -> list[Measure]:
         found.append(Measure("Cohen kappa", plain, "nominal, the mean over pairs of raters"))
         if table.kind != "choice":
             scale = _scale(table)
+            linear = agreement.pairwise_cohen(values, _rng(), weights="linear", categories=scale, groups=groups)
+            found.append(Measure("Cohen kappa, linear weights", linear, "ordinal, the mean over pairs of raters"))
             squared = agreement.pairwise_cohen(values, _rng(), weights="quadratic", categories=scale, groups=groups)
             found.append(Measure("Cohen kappa, quadratic weights", squared, "ordinal, the mean over pairs of raters"))
     if table.kind != "choice":
@@ -211,7 +217,7 @@ class RaterRow(NamedTuple):
     n: int
     same: Figure
     correlation: Figure | None
-    mean_difference: float | None  # to the mean of the others, on the units both have; of ratings
+    mean_difference: Figure | None  # to the mean of the others, on the units both have; of ratings
 
 
 def by_rater(table: Table) -> list[RaterRow]:
@@ -226,7 +232,9 @@ def by_rater(table: Table) -> list[RaterRow]:
         both = ~np.isnan(own) & ~np.isnan(rest).all(axis=1)
         difference = None
         if table.kind == "rating" and both.any():
-            difference = float(np.mean(own[both] - np.nanmean(rest[both], axis=1)))
+            away = own[both] - np.nanmean(rest[both], axis=1)
+            found = ranking.means(away, np.full(len(away), "all"), np.array(table.prompts, dtype=object)[both], _rng())
+            difference = found["all"]
         figure = None if correlations is None else _counted(correlations[place], table)
         rows.append(RaterRow(rater, int((~np.isnan(table.values[:, place])).sum()), same, figure, difference))
     return sorted(rows, key=lambda one: (2.0 if one.same.value is None else one.same.value, one.rater))
@@ -300,7 +308,7 @@ def _settled(table: Table, unit: Unit, settled: Mapping[str, Any]) -> Any:
         values = [value for response, aspect, value in marks.ratings if (response, aspect) == (unit.first, table.name)]
         return values[0] if values else None
     for left, right, choice, strength in marks.preferences:
-        if {left, right} == {unit.first, unit.second}:
+        if {left, right} == {unit.first, unit.second} and (table.kind == "choice" or strength is not None):
             about = {"item_id": unit.item_id, "left_id": left, "right_id": right, "choice": choice, "strength": strength}
             return _named(table, _compared(about, strengths=table.kind == "strength")[1])
     return None
@@ -390,6 +398,7 @@ class SideBySide(NamedTuple):
     same: int
     against: list[Contradiction]
     even: int
+    decided: tuple[tuple[str, bool], ...] = ()  # of each that tells a difference: its prompt, and whether it goes against
 
 
 def side_by_side(workspace: Workspace, study: str) -> SideBySide:
@@ -403,6 +412,7 @@ def side_by_side(workspace: Workspace, study: str) -> SideBySide:
                 unit = table.units[place]
                 sums[unit.item_id, unit.first, table.raters[column]].append(float(table.values[place, column]))
     same, even, against = 0, 0, []
+    decided: list[tuple[str, bool]] = []
     for place, column in np.argwhere(~np.isnan(compared.values)) if compared is not None else ():
         assert compared is not None
         unit, rater = compared.units[place], compared.raters[column]
@@ -413,17 +423,37 @@ def side_by_side(workspace: Workspace, study: str) -> SideBySide:
         won = outcome(compared, float(compared.values[place, column]))
         if won == 0.5 or first == second:
             even += 1
-        elif (won == 1.0) == (first > second):
+            continue
+        decided.append((compared.prompts[place], (won == 1.0) != (first > second)))
+        if not decided[-1][1]:
             same += 1
         else:
             preferred, means = (unit.first, (first, second)) if won == 1.0 else (unit.second, (second, first))
             against.append(Contradiction(unit.item_id, rater, preferred, *means))
-    return SideBySide(same, against, even)
+    return SideBySide(same, against, even, tuple(decided))
 
 
-def going_against(both: SideBySide) -> Share:
-    """Of the answers whose ratings and comparison both tell a difference, those where they tell it the other way round."""
-    return Share(len(both.against), len(both.against) + both.same)
+def going_against(both: SideBySide) -> Figure:
+    """Of the answers whose ratings and comparison both tell a difference, the share that tell it the other way round."""
+    outcomes = np.array([float(against) for _, against in both.decided])
+    return ranking.win_rate(outcomes, np.array([prompt for prompt, _ in both.decided], dtype=object), _rng())
+
+
+def beside(who: Generators) -> list[dict[str, Any]]:
+    """A row a generator: mean rating on each aspect, win rate and strength, each with its rank, so that it shows where the
+    ways of asking rank generators differently."""
+    columns = {f"mean {aspect}": found for aspect, found in who.means.items()}
+    columns |= {"win rate": who.win_rates, "Bradley-Terry": who.strengths}
+    columns = {name: found for name, found in columns.items() if found}
+    ranks = {name: {one: place for place, (one, _) in enumerate(ranked(found), start=1)} for name, found in columns.items()}
+    rows = []
+    for generator in dict.fromkeys(name for found in columns.values() for name in found):
+        row: dict[str, Any] = {"": generator}
+        for name, found in columns.items():
+            figure = found.get(generator)
+            row[name] = "" if figure is None else f"{figure.words()} · rank {ranks[name][generator]}"
+        rows.append(row)
+    return rows
 
 
 def cell(matrix: ranking.WinMatrix, one: str, other: str) -> str:
@@ -462,7 +492,7 @@ def report(workspace: Workspace, study: str) -> dict[str, Any]:
                 {
                     "rater": one.rater, "n": one.n, "same_as_others": one.same.record(),
                     "correlation": None if one.correlation is None else one.correlation.record(),
-                    "mean_difference": one.mean_difference,
+                    "mean_difference": None if one.mean_difference is None else one.mean_difference.record(),
                 }
                 for one in by_rater(table)
             ],
@@ -479,7 +509,9 @@ def report(workspace: Workspace, study: str) -> dict[str, Any]:
                 "names": who.matrix.names, "wins": who.matrix.wins.tolist(), "counts": who.matrix.counts.tolist()
             },
         },
-        "ratings_and_comparisons": {"same": both.same, "against": len(both.against), "even": both.even},
+        "ratings_and_comparisons": {
+            "same": both.same, "against": len(both.against), "even": both.even, "share_against": going_against(both).record(),
+        },
     }  # fmt: skip
 
 

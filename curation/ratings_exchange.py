@@ -15,7 +15,7 @@ from curation.pairs import Response, Turn, named, prompt_id_of, response_id_of
 from curation.ratings_rows import NAMES, OVERALL, PreferenceRow, RatingRow, Row, prompt_of
 from curation.store.answers import Answered
 from curation.store.studies import NewItem, NewResponse, StudyEvent
-from curation.study_design import CHOICES, COMPARISON, Choice, Design, Found, Marks, choice_of_strength
+from curation.study_design import CHOICES, COMPARISON, Choice, Design, Found, Marks, choice_of_strength, other_side
 from curation.workspace import Workspace
 
 FIELDS = tuple(NAMES)
@@ -135,6 +135,10 @@ def _on_scale(
 ) -> tuple[list[tuple[Row, float]], dict[str, Found], list[tuple[int, str]]]:
     """Rows with their values as numbers (0 for a preference), the scales they came on, and the rows that do not fit."""
     asked = {one.name: one for one in design.aspects} if design else {}
+    ends = [_number(one) for one in scale]
+    lowest, highest = (ends[0], ends[-1]) if ends and None not in ends else (None, None)
+    if lowest is not None:
+        scale = []  # the ends of a scale of numbers, not words
     words = _words_of(rows, {one.name: one.words for one in design.found} if design else {}, asked, scale)
     scaled: list[tuple[Row, float]] = []
     off: list[tuple[int, str]] = []
@@ -157,6 +161,8 @@ def _on_scale(
             off.append(
                 (row.line, f"the value is {row.value!r}: expected {'one of ' if known else ''}{', '.join(known) or 'a number'}")
             )
+        elif native is None and lowest is not None and highest is not None and not known and not lowest <= value <= highest:
+            off.append((row.line, f"the value of {row.aspect} is {row.value}: expected {lowest:g} to {highest:g}"))
         elif native is not None and (value != int(value) or not 1 <= value <= native.points):
             off.append((row.line, f"the value of {row.aspect} is {row.value}: this study's scale has 1 to {native.points}"))
         else:
@@ -166,6 +172,8 @@ def _on_scale(
         given = [value for row, value in scaled if isinstance(row, RatingRow) and row.aspect == aspect]
         if given and aspect not in asked:
             low, high = (1.0, float(len(known))) if known else (min(given), max(given))
+            if not known and lowest is not None and highest is not None:
+                low, high = lowest, highest
             scales[aspect] = Found(name=aspect, low=low, high=high, words=known)
     return scaled, scales, off
 
@@ -182,7 +190,8 @@ def _words_of(
     for aspect, values in seen.items():
         found[aspect] = known.get(aspect, ())
         some = [one for one in values if _number(one) is None]
-        numbers = aspect in known or (aspect in asked and len(some) < len(values))  # then a word is a mistake in its row
+        # where most are numbers, a word is a mistake in its row
+        numbers = aspect in known or (aspect in asked and len(some) < len(values)) or 2 * len(some) <= len(values)
         if some and not found[aspect] and not numbers:
             if not scale:
                 listed = sorted(values)
@@ -203,22 +212,34 @@ def _number(text: str) -> float | None:
 
 def _with_texts(rows: Sequence[Row], path: Path) -> list[Row]:
     """Rows with the prompt and the response that a file has for their item."""
-    texts: dict[str, tuple[tuple[Turn, ...] | None, str | None]] = {}
+    texts: dict[tuple[str, str], tuple[tuple[Turn, ...] | None, str | None]] = {}
     for record in tables.read(path):
         item = next((record[name] for name in NAMES["item"] if name in record), None)
         prompt = next((record[name] for name in NAMES["prompt"] if name in record), None)
         response = next((record[name] for name in NAMES["response"] if name in record), None)
+        generator = next((record[name] for name in NAMES["generator"] if record.get(name)), "")
         if item is not None:
-            texts[str(item)] = (None if prompt is None else prompt_of(prompt), None if response is None else str(response))
+            found_text = (None if prompt is None else prompt_of(prompt), None if response is None else str(response))
+            if texts.setdefault((str(item), str(generator)), found_text) != found_text:
+                raise ValueError(f"{str(path)!r} has two texts for item {str(item)!r}: expected one, or a generator for each")
     if not texts:
         raise ValueError(f"{str(path)!r} names no item: expected records with item, prompt and response")
+
+    def of(row: Row, generator: str) -> tuple[tuple[Turn, ...] | None, str | None]:
+        return texts.get((row.item, generator)) or texts.get((row.item, "")) or (None, None)
+
     found: list[Row] = []
     for row in rows:
-        prompt, response = texts.get(row.item, (None, None))
-        row = row._replace(prompt=row.prompt if row.prompt is not None else prompt)
-        if isinstance(row, RatingRow) and row.response is None:
-            row = row._replace(response=response)
-        found.append(row)
+        first = row.generator if isinstance(row, RatingRow) else row.left_generator
+        prompt, response = of(row, first)
+        if row.prompt is None:
+            row = row._replace(prompt=prompt)
+        if isinstance(row, RatingRow):
+            found.append(row if row.response is not None else row._replace(response=response))
+        else:
+            left = row.left if row.left is not None else response
+            right = row.right if row.right is not None else of(row, row.right_generator)[1]
+            found.append(row._replace(left=left, right=right))
     return found
 
 
@@ -235,7 +256,7 @@ def _make_room(
         overlap = min(100, max(len(one) for one in raters.values()))
         design = Design(
             protocol="both" if rated and compared else "compare" if compared else "rate", aspects=(), overlap=overlap,
-            found=tuple(scales.values()),
+            found=tuple(scales.values()), comparison="strength" if compared and _all_strengths(rows) else "choice",
         )  # fmt: skip
         studies.create(workspace, study, design, person)
         studies.close(workspace, study, person)
@@ -247,6 +268,10 @@ def _make_room(
             one = Found(name=name, low=min(before.low, one.low), high=max(before.high, one.high))
         known[name] = one
     studies.change(workspace, study, design.model_copy(update={"found": tuple(known.values())}), person)
+
+
+def _all_strengths(rows: Sequence[Row]) -> bool:
+    return all(one.choice not in CHOICES for one in rows if isinstance(one, PreferenceRow))
 
 
 class _Taking:
@@ -270,6 +295,7 @@ class _Taking:
         self._preferences: dict[tuple[str, str, str], list[tuple[str, str, Choice, int | None]]] = defaultdict(list)
         self._rows: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
         self._raters: set[str] = set()
+        self._said: dict[tuple[str, ...], tuple[int, object]] = {}
         self._shown: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
 
     def fresh(self) -> bool:
@@ -281,16 +307,28 @@ class _Taking:
         if isinstance(row, RatingRow):
             item_id, (response_id,) = self._place(row, [(row.generator, row.response)])
             key = (item_id, row.rater, row.claim)
+            self._check_new(row, (item_id, response_id, row.aspect), value)
             self._ratings[key].append((response_id, row.aspect, value))
             if row.shown:
                 self._shown[key][response_id] = row.shown
         else:
             item_id, (left, right) = self._place(row, [(row.left_generator, row.left), (row.right_generator, row.right)])
             key = (item_id, row.rater, row.claim)
+            if left == right:
+                raise ValueError("both sides are the same response: there is nothing to compare")
+            said = (left, *_choice(row)) if left < right else (right, *_turned(*_choice(row)))
+            self._check_new(row, (item_id, *sorted((left, right))), said)
             self._preferences[key].append((left, right, *_choice(row)))
-            self._shown[key] |= {left: 1, right: 2}
+            if row.claim:  # an export of ours: elsewhere left and right are columns, not an order anybody saw
+                self._shown[key] |= {left: 1, right: 2}
         self._rows[key].append(row)
         self._raters.add(row.rater)
+
+    def _check_new(self, row: Row, about: tuple[str, ...], said: object) -> None:
+        """Raises ValueError where the rater says something else of the same: two generators may have written one text."""
+        line, before = self._said.setdefault((row.rater, *about), (row.line, said))
+        if before != said:
+            raise ValueError(f"{row.rater} says another thing of the same text on line {line}: expected one value")
 
     def answers(self) -> list[Answered]:
         """The answers, each named by what it says, so that the same file twice brings nothing new.
@@ -316,6 +354,8 @@ class _Taking:
                 claim = named(
                     "imported", self.study, item_id, rater, claim, repr(sorted(marks.ratings)), repr(marks.preferences)
                 )
+                while claim in self._claims and not self._claim_of(item_id, rater, marks):
+                    claim = named("again", claim)  # it came before, and something else has come since
             places = self._shown[key]
             shown = tuple(sorted(places, key=lambda one: places[one]))
             seconds = [one.seconds for one in rows if one.seconds is not None]
@@ -344,7 +384,8 @@ class _Taking:
         ids, new = [], []
         for generator, text in sides:
             own = self._by_generator(item_id, generator) if text is None else None
-            response = _response(row.item, generator, text)
+            turn = row.aspect if isinstance(row, PreferenceRow) and row.aspect != OVERALL else ""
+            response = _response(row.item, generator, text, turn)
             ids.append(own or response_id_of(prompt_id, response.response))
             if own is None and (stored is None or ids[-1] not in stored.responses):
                 new.append(response)
@@ -360,7 +401,7 @@ class _Taking:
     def _imported(self, item_id: str) -> bool:
         """Whether an item of the study came with ratings, and not as one to put before raters."""
         item = self._known[item_id]
-        return item_id == named("item", self.study, "imported", item.name or item.prompt_id)
+        return item_id in {named("item", self.study, "imported", one) for one in (item.name or item.prompt_id, *item.responses)}
 
     def _item_of(self, row: Row, sides: Sequence[tuple[str, str | None]]) -> str:
         """The study's item that a row is about, by id, name or content, else the id of a new one."""
@@ -375,7 +416,8 @@ class _Taking:
             whole = [item_id for item_id in some if set(ids) <= set(self._known[item_id].responses)]
             for item_id in [*whole, *filter(self._imported, some)]:
                 return item_id
-        return named("item", self.study, "imported", row.item or prompt_id)
+        alone = "" if row.prompt else next((response_id_of(prompt_id, Response(text)) for _, text in sides if text), "")
+        return named("item", self.study, "imported", row.item or alone or prompt_id)
 
     def _by_generator(self, item_id: str, generator: str) -> str | None:
         writers = self._generators.get(item_id, {})
@@ -392,10 +434,15 @@ def _what_stands(workspace: Workspace, study: str) -> dict[tuple[str, str], dict
     return found
 
 
-def _response(item: str, generator: str, text: str | None) -> NewResponse:
+def _response(item: str, generator: str, text: str | None, turn: str) -> NewResponse:
     if text is None:  # its id must differ from that of every real response, above all of an empty one
-        return NewResponse(generator, Response("", f"(not given: {item}/{generator})"), given=False)
+        what = f"{item}/{generator}/{turn}" if turn else f"{item}/{generator}"
+        return NewResponse(generator, Response("", f"(not given: {what})"), given=False)
     return NewResponse(generator, Response(text))
+
+
+def _turned(choice: Choice, strength: int | None) -> tuple[Choice, int | None]:
+    return other_side(choice), None if strength is None else -strength
 
 
 def _choice(row: PreferenceRow) -> tuple[Choice, int | None]:
@@ -421,7 +468,7 @@ def files(workspace: Workspace, study: str, *, form: str = "tidy", names: bool =
     for kind in ("ratings", "preferences"):
         if form == "mt-bench" and kind == "ratings":
             continue
-        if any(rows_of(workspace, study, kind=kind, names=True, limit=1)):
+        if workspace.answers.has(study, kind):
             found.append(File(f"{study}-{kind}.{ending}", _writer(workspace, study, kind, form, names, ending)))
     if form == "tidy" and found:
         found.append(File(f"{study}-labels.jsonl", lambda: _bytes("jsonl", lambda path: export_labels(workspace, study, path))))
@@ -458,18 +505,18 @@ def export_labels(workspace: Workspace, study: str, path: Path) -> int:
     return len(found)
 
 
-def rows_of(workspace: Workspace, study: str, *, kind: str, names: bool = False, limit: int | None = None) -> list[Row]:
+def rows_of(workspace: Workspace, study: str, *, kind: str, names: bool = False) -> list[Row]:
     """A study's standing ratings or preferences as rows of a file, people under pseudonyms unless `names` is given."""
     design = studies.design_of(workspace, study)
     words = {one.name: one.words for one in design.found if one.words}
     writers = workspace.studies.generators(study)
     found = workspace.answers.ratings(study) if kind == "ratings" else workspace.answers.preferences(study)
-    found = found[:limit]
+    contents = workspace.studies.contents(study)
     people_in = sorted({one["person"] for one in found})
     called = {one: one for one in people_in} if names else workspace.releases.pseudonyms_for(people_in, "rater")
     rows: list[Row] = []
     for line, one in enumerate(found, start=1):
-        content = workspace.studies.content(one["item_id"])
+        content = contents[one["item_id"]]
         by = writers[one["item_id"]]
         about = {
             "line": line, "item": one["name"] or one["item_id"], "prompt": content.prompt or None,

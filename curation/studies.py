@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from curation.pairs import prompt_id_of, response_id_of
+from curation.store.answers import Answered
 from curation.store.studies import NewItem, StudyEvent
 from curation.study_design import READY, Aspect, Design, changes, check_widens
 from curation.workspace import Workspace
@@ -66,7 +67,7 @@ def add_items(workspace: Workspace, study: str, items: Sequence[NewItem], person
     workspace.studies.check(study)
     if not items:
         raise ValueError(f"there is no item to add: {words}")
-    _check_asked(design_of(workspace, study), ((one.name or one.item_id, _responses(one)) for one in items))
+    check_items(design_of(workspace, study), items)
     kinds = {kind: sum(one.kind == kind for one in items) for kind in dict.fromkeys(one.kind for one in items)}
     detail = json.dumps({"from": words, "items": kinds}, ensure_ascii=False)
     return workspace.studies.add_items(study, items, StudyEvent(study, "items", "", detail, person, workspace.clock()))
@@ -96,6 +97,19 @@ def kept(workspace: Workspace, study: str, name: str, make: Callable[[], T]) -> 
         held = (now, make())
         workspace.held[key] = held
     found: T = held[1]
+    return found
+
+
+def standing(workspace: Workspace, study: str) -> list[Answered]:
+    """The answers that stand in a study, kept until it changes."""
+    return kept(workspace, study, "standing", lambda: workspace.answers.standing(study))
+
+
+def by_item(workspace: Workspace, study: str) -> dict[str, dict[str, Answered]]:
+    """The same by item and rater."""
+    found: dict[str, dict[str, Answered]] = {}
+    for one in standing(workspace, study):
+        found.setdefault(one.item_id, {})[one.person] = one
     return found
 
 
@@ -169,6 +183,11 @@ def design_from(values: dict[str, Any]) -> Design:
         where = ".".join(str(part) for part in first["loc"])
         message = str(first["msg"]).removeprefix("Value error, ")
         raise ValueError(f"{where + ': ' if where else ''}{message}, got {first['input']!r}" if where else message) from None
+
+
+def check_items(design: Design, items: Sequence[NewItem]) -> None:
+    """Raises ValueError when nothing would be asked of an item under this design."""
+    _check_asked(design, ((one.name or one.item_id, _responses(one)) for one in items))
 
 
 def _responses(item: NewItem) -> list[str]:

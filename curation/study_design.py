@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Choice = Literal["left", "right", "tie", "both bad"]
+COMPARISON = "comparison"
 CHOICES: tuple[Choice, ...] = ("left", "right", "tie", "both bad")
 REASONS = ("wrong facts", "refusal", "off topic", "incomplete", "unsafe", "hard to read", "too long", "too short")
 
@@ -93,6 +94,8 @@ class Design(BaseModel):
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         names = [one.name for one in self.aspects]
+        if COMPARISON in names:
+            raise ValueError(f"an aspect is called {COMPARISON!r}, a name kept for comparisons: call it otherwise")
         if len(set(names)) < len(names):
             raise ValueError(f"the aspects are {', '.join(names)}: expected each name once")
         if self.rates and not self.aspects and not self.found:
@@ -181,7 +184,6 @@ class Question(NamedTuple):
         return f"{self.response}/{self.aspect}" if self.response else self.aspect
 
 
-COMPARISON = "comparison"
 _STRENGTHS = ("A much better", "A better", "A slightly better", "the same", "B slightly better", "B better", "B much better")
 CHOICE_WORDS = ("A is better", "B is better", "Tie", "Both bad")
 

@@ -79,10 +79,18 @@ def from_dataset(workspace: Workspace, study: str, dataset: str, sample: Sample,
     return Drawn(items, words + _left_out(len(sizes) - len(sound), "with an empty side or two equal sides"))
 
 
-def gold_from_settled(workspace: Workspace, study: str, dataset: str, sample: Sample) -> Drawn:
-    """Gold items of pairs whose label people settled: the side they hold for the better one is the known answer."""
+def gold_from_settled(
+    workspace: Workspace, study: str, dataset: str, sample: Sample, *, without: Sequence[NewItem] = ()
+) -> Drawn:
+    """Gold items of pairs whose label people settled: the side they hold for the better one is the known answer.
+
+    Pairs that stand in the study already, or among the items in `without`, are left out: met twice, they would be known.
+    """
     answers = review.settled_labels(workspace, dataset)
-    pairs = [one for one in workspace.pairs.many(sorted(answers)) if _two_sided(one)]
+    there = {prompt_id_of(one.prompt) for one in without}
+    if study in {name for name, _, _ in workspace.studies.all()}:
+        there |= {one.prompt_id for one in workspace.studies.items(study).values()}
+    pairs = [one for one in workspace.pairs.many(sorted(answers)) if _two_sided(one) and one.prompt_id not in there]
     chosen = drawn([one.pair_id for one in pairs], sample, lambda one: ())
     by_id = {one.pair_id: one for one in pairs}
     items = []

@@ -50,7 +50,7 @@ def measures(table: people.Table) -> None:
         if one.correlation is not None:
             cells["correlation with the mean of the others"] = one.correlation.words()
         if one.mean_difference is not None:
-            cells["higher than the others by"] = f"{one.mean_difference:+.2f}"
+            cells["higher than the others by"] = one.mean_difference.words()
         shown.append(cells)
     ui.paged(shown, key="raters")
 
@@ -59,6 +59,10 @@ def generators() -> None:
     found = kept("generators", lambda: people.generators(opened, study))
     if not found.means and not found.win_rates:
         st.info("There is nothing to compare yet.")
+    if len(found.means) + bool(found.win_rates) > 1:
+        st.subheader("Side by side", anchor=False)
+        st.caption("Where the ranks differ, the ways of asking contradict each other; look at the intervals first.")
+        st.dataframe(people.beside(found), hide_index=True)
     for aspect, means in found.means.items():
         st.subheader(ui.plain(f"Mean {aspect}"), anchor=False)
         st.plotly_chart(charts.figures(means, value=f"mean {aspect}"), key=f"means-{aspect}")
@@ -126,7 +130,9 @@ view = st.segmented_control(
     label_visibility="collapsed",
 )  # fmt: skip
 if view == "Measures":
-    question = st.segmented_control("Of", list(tables), default=next(iter(tables)), required=True, key=f"of-{study}")
+    question = st.segmented_control(
+        "Of", list(tables), default=next(iter(tables)), required=True, key=f"of-{study}", format_func=ui.plain
+    )
     table = tables[question or next(iter(tables))]
     st.caption(ui.plain(people.described(table)))
     measures(table)

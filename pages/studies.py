@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from curation import people, ratings_exchange, studies, study_items, study_numbers, ui
+from curation import people, ratings_exchange, studies, study_disputes, study_items, study_numbers, ui
 from curation.stats import sample_size
 from curation.study_design import READY, REASONS, Design, Marks
 from curation.study_items import STRATA, Drawn, Sample
@@ -39,6 +39,8 @@ def new_study() -> None:
 def begin(name: str, design: Design, draw: "Draw") -> None:
     """Make a study with its items; nothing is made of bad input."""
     found = draw(name.strip(), design)
+    for one in found:
+        studies.check_items(design, one.items)
     studies.create(opened, name, design, person)
     state["told"] = added(name.strip(), found) or f"{name.strip()} is ready."
 
@@ -112,6 +114,7 @@ def design_asked(now: Design, *, key: str) -> Design | None:
         "reasons": list(reasons), "notes": notes, "at_once": at_once, "overlap": overlap, "raters_at_most": most,
         "extra_below": below, "gold_share": gold, "pause_seconds": fast, "pause_gold": failed, "least_claim_minutes": minutes,
     }  # fmt: skip
+    values["found"] = [one.model_dump() for one in now.found]
     if protocol == "compare":
         values["aspects"] = [one.model_dump() for one in now.aspects]
     try:
@@ -160,6 +163,7 @@ def items_asked(source: str | None, *, key: str) -> Draw:
         count = st.number_input("Items", 1, 100_000, 100, key=f"{key}-count")
         by = st.multiselect("In proportion to", list(STRATA), key=f"{key}-by")
         equal = st.checkbox("…or in equal numbers", key=f"{key}-equal")
+        each = st.number_input("Pairs of one prompt, to compare", 1, 20, 1, key=f"{key}-each") if dataset is None else 1
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, key=f"{key}-seed")
         attention = st.number_input("Attention items", 0, 100, 0, key=f"{key}-attention")
         gold = st.number_input("Gold items of settled pairs", 0, 500, 0, key=f"{key}-settled") if dataset else 0
@@ -167,14 +171,14 @@ def items_asked(source: str | None, *, key: str) -> Draw:
     def draw(study: str, design: Design) -> list[Drawn]:
         sample = Sample(count, tuple(by), equal, seed)
         if dataset is None:
-            found = from_uploads(uploads, lambda files: [outputs_of(files, study, design, sample)])
+            found = from_uploads(uploads, lambda files: [outputs_of(files, study, design, sample, each)])
         else:
             found = [study_items.from_dataset(opened, study, dataset, sample, release=release)]
         if attention:
             made = study_items.attention_items(study, design, found[0].items, attention, seed=seed)
             found.append(Drawn(made, f"{len(made)} attention items"))
         if gold and dataset:
-            found.append(study_items.gold_from_settled(opened, study, dataset, Sample(gold, seed=seed)))
+            found.append(study_items.gold_from_settled(opened, study, dataset, Sample(gold, seed=seed), without=found[0].items))
         return found
 
     return draw
@@ -184,10 +188,10 @@ def nothing(study: str, design: Design) -> list[Drawn]:
     return []
 
 
-def outputs_of(files: list[Path], study: str, design: Design, sample: Sample) -> Drawn:
+def outputs_of(files: list[Path], study: str, design: Design, sample: Sample, each: int) -> Drawn:
     asked = [one for one in files if one.name.startswith("question")]
     others = [one for one in files if one not in asked]
-    return study_items.from_output_files(study, design, others, sample, questions=asked[0] if asked else None)
+    return study_items.from_output_files(study, design, others, sample, each=each, questions=asked[0] if asked else None)
 
 
 def from_uploads(uploads: list[ui.Upload], read: Callable[[list[Path]], list[Drawn]]) -> list[Drawn]:
@@ -240,7 +244,8 @@ def progress(study: str) -> None:
         st.metric("Answers", f"{now.answers:,} of {now.wanted:,}")
         st.metric("Raters", now.raters)
         st.metric("Median time an item", ui.duration(now.median_seconds))
-        st.metric("Disputed", f"{now.disputed:,}", help=f"{now.settled:,} of the study's items are settled")
+        low = studies.design_of(opened, study).extra_below or 1.0
+        st.metric("Disputed", f"{now.disputed:,}", help=f"agreement under {low:g}; {now.settled:,} items are settled")
         st.metric("Skips", now.skips)
     if now.wanted:
         st.progress(min(1.0, now.answers / now.wanted))
@@ -253,10 +258,10 @@ def progress(study: str) -> None:
         st.text(f"{name}: Krippendorff alpha ({table.level}) {figure.words()}")
     st.page_link("pages/agreement.py", label="All measures, generators, contradictions", icon=":material/handshake:")
     seen = study_numbers.all_habits(opened, study)
-    if seen.first_side.n:
+    if seen.longer.n:
         st.subheader("Habits", anchor=False)
-        st.text(f"The side shown first won {seen.first_side.words()} comparisons (50% is no position bias).")
-        st.text(f"The longer side won {seen.longer.words()} comparisons.")
+        st.text(f"The side shown first won {seen.first_side.words()} (0.50 is no position bias).")
+        st.text(f"The longer side won {seen.longer.words()}.")
     st.subheader("Link for raters", anchor=False)
     st.code(ui.link("rate", study=study, **{"for": "raters"}), language=None)
     with st.container(horizontal=True):
@@ -269,7 +274,12 @@ def progress(study: str) -> None:
     paced = study_numbers.pace(opened, study)
     if paced:
         st.subheader("Answers a day", anchor=False)
-        st.bar_chart(paced, x="day", y="answers", color="rater", height=220)
+        numbers = {rater: f"rater {number}" for number, rater in enumerate(sorted({one["rater"] for one in paced}), start=1)}
+        st.bar_chart([one | {"rater": numbers[one["rater"]]} for one in paced], x="day", y="answers", color="rater", height=220)
+    skips = opened.answers.skips(study)
+    if skips:
+        st.subheader("Why items were skipped", anchor=False)
+        st.dataframe([{"why": one["why"] or "no reason given", "item": one["item_id"]} for one in skips], hide_index=True)
 
 
 def raters(study: str) -> None:
@@ -278,6 +288,7 @@ def raters(study: str) -> None:
         st.info("Nobody has answered yet.")
         return
     names = st.toggle("Show names", key="names")
+    rates = studies.design_of(opened, study).rates
     for number, one in enumerate(rows, start=1):
         with st.container(border=True):
             who = one.rater if names else f"Rater {number}"
@@ -286,7 +297,7 @@ def raters(study: str) -> None:
                 f" · last {one.last:%Y-%m-%d %H:%M}"
             )
             if one.same_as_others is not None:
-                st.text(f"Beside the other raters: {one.same_as_others.words()}")
+                st.text(f"{'Correlation with' if rates else 'Same choice as'} the other raters: {one.same_as_others.words()}")
             checks = [("gold", one.gold), ("attention", one.attention)]
             habits = [("first side won", one.first_side), ("longer side won", one.longer)]
             told = [f"{name} {share.words()}" for name, share in (*checks, *habits) if share.n]
@@ -325,7 +336,7 @@ def items(study: str) -> None:
 
 def disputed(study: str) -> None:
     which = st.segmented_control("Show", ["Open", "Settled"], default="Open", required=True, key="which")
-    found = study_numbers.disputed(opened, study, settled=which == "Settled")
+    found = study_disputes.disputed(opened, study, settled=which == "Settled")
     if not found:
         st.info("Nothing has been settled yet." if which == "Settled" else "No disagreement is open.", icon=":material/gavel:")
         return
@@ -349,14 +360,16 @@ def disputed(study: str) -> None:
                 st.text(" · ".join([*answer.reasons, answer.note]).strip(" ·"))
     standing = dispute.settlement
     if standing is not None:
-        held = study_numbers.marks_of_settlement(standing)
+        held = study_disputes.marks_of_settlement(standing)
         st.success(ui.plain(f"Settled: {said(held, names)}. A new settlement takes its place; both are kept."))
         if standing.note:
             st.text(standing.note)
     st.subheader("Settle it", anchor=False)
-    found_fields = study_numbers.fields(opened, study, item_id)
-    before = study_numbers.settled_values(design, found_fields, study_numbers.marks_of_settlement(standing)) if standing else {}
-    given: dict[study_numbers.Field, float] = {}
+    found_fields = study_disputes.fields(opened, study, item_id)
+    before = (
+        study_disputes.settled_values(design, found_fields, study_disputes.marks_of_settlement(standing)) if standing else {}
+    )
+    given: dict[study_disputes.Field, float] = {}
     for number, one in enumerate(found_fields):
         value = field_asked(one, names, before.get(one), key=f"settle-{number}-{item_id}-{standing and standing.settlement_id}")
         if value is not None:
@@ -364,10 +377,10 @@ def disputed(study: str) -> None:
     note = st.text_input("Why (optional)", key=f"why-{item_id}", live="300ms", persist_state="session")
     if st.button("Settle", type="primary", key=f"settle-{item_id}"):
         instead_of = standing.settlement_id if standing else None
-        ui.attempt(lambda: settle(study, item_id, study_numbers.settled_marks(design, given), note, instead_of))
+        ui.attempt(lambda: settle(study, item_id, study_disputes.settled_marks(design, given), note, instead_of))
 
 
-def field_asked(one: study_numbers.Field, names: dict[str, str], before: float | None, *, key: str) -> float | None:
+def field_asked(one: study_disputes.Field, names: dict[str, str], before: float | None, *, key: str) -> float | None:
     """A value for one thing to settle; None while it is open."""
     label = f"{names[one.first]}: {one.aspect}"
     if one.second:
@@ -381,13 +394,13 @@ def field_asked(one: study_numbers.Field, names: dict[str, str], before: float |
 
 def settle(study: str, item_id: str, marks: Marks, note: str, instead_of: str | None) -> None:
     seconds = time.time() - state.get(f"began-{item_id}", time.time())
-    done = study_numbers.settle(opened, study, item_id, marks, person, note=note, seconds=seconds, instead_of=instead_of)
+    done = study_disputes.settle(opened, study, item_id, marks, person, note=note, seconds=seconds, instead_of=instead_of)
     state["told"] = "Settled." if done else "That item was settled meanwhile: nothing was recorded."
     st.rerun()
 
 
 def said(marks: Marks, names: dict[str, str]) -> str:
-    parts = [f"{names.get(response, response)} {aspect} {value:g}" for response, aspect, value in marks.ratings]
+    parts = sorted(f"{names.get(response, response)} {aspect} {value:g}" for response, aspect, value in marks.ratings)
     for left, right, choice, strength in marks.preferences:
         side = {"left": left, "right": right}.get(choice)
         strong = f" ({abs(strength)} of 3)" if strength else ""
@@ -497,6 +510,8 @@ elif here == "Sample size":
     plan()
 else:
     chosen = ui.chosen_study(opened)
+    if len(known) == 1:
+        st.caption(ui.plain(chosen))
     view = st.segmented_control("Show", VIEWS, default="Progress", required=True, key="view", label_visibility="collapsed")
     {
         "Progress": progress, "Raters": raters, "Items": items, "Disputed": disputed, "Design": change,

@@ -19,8 +19,7 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
-from curation import people, ratings_exchange, study_numbers
-from curation.stats.shares import Share
+from curation import people, ratings_exchange, study_disputes
 from curation.study_design import Aspect, Marks
 from curation.workspace import Workspace
 from tests.conftest import ROOT
@@ -96,6 +95,7 @@ def measured(table: pd.DataFrame, *, pairs: bool = True) -> dict[str, float]:
     found["Fleiss kappa"] = fleiss_kappa(aggregate_raters(complete)[0])
     if pairs:
         found["Cohen kappa"] = cohen(table, None)
+        found["Cohen kappa, linear weights"] = cohen(table, "linear")
         found["Cohen kappa, quadratic weights"] = cohen(table, "quadratic")
     for name, correlation in (("Pearson", pearsonr), ("Spearman", spearmanr)):
         each = leave_one_out(table, correlation)
@@ -149,7 +149,7 @@ def check_raters(found: list[dict], table: pd.DataFrame) -> None:
         same = rest[both].eq(own[both], axis=0).sum(axis=1) / rest[both].notna().sum(axis=1)
         assert one["same_as_others"]["value"] == pytest.approx(same.mean(), abs=1e-9)
         assert one["same_as_others"]["n"] == both.sum()
-        assert one["mean_difference"] == pytest.approx((own[both] - rest[both].mean(axis=1)).mean(), abs=1e-9)
+        assert one["mean_difference"]["value"] == pytest.approx((own[both] - rest[both].mean(axis=1)).mean(), abs=1e-9)
         assert (one["correlation"]["value"], one["correlation"]["n"]) == pytest.approx(each[one["rater"]], abs=1e-9)
         assert one["n"] == own.notna().sum()
 
@@ -397,15 +397,22 @@ def test_contradictions_are_found_exactly_where_they_were_planted(workspace):
         assert workspace.studies.content(one.item_id).texts[one.preferred].endswith("of b")
         assert (one.preferred_mean, one.other_mean) == (2.5, 4.0)
     assert (found.same, len(found.against), found.even) == (24 - 3 - 3, 3, 3)
-    assert people.going_against(found) == Share(3, 21)
-    assert people.report(workspace, "one")["ratings_and_comparisons"] == {"same": 18, "against": 3, "even": 3}
+    share = people.going_against(found)
+    assert (share.value, share.n, share.of) == (
+        pytest.approx(3 / 21),
+        8,
+        "prompts",
+    )  # raters of one go together
+    assert share.low < 3 / 21 < share.high
+    expected = {"same": 18, "against": 3, "even": 3, "share_against": share.record()}
+    assert people.report(workspace, "one")["ratings_and_comparisons"] == expected
 
 
 def test_ratings_of_one_rater_never_contradict_comparisons_of_another(workspace):
     one = {"prompt": "Why?", "rater": "ana"}
     take(workspace, "one", [{**one, "response": "Because.", "value": 5}, {**one, "response": "No.", "value": 1}])
     take(workspace, "one", [{"prompt": "Why?", "left": "Because.", "right": "No.", "rater": "ben", "choice": "right"}])
-    assert people.side_by_side(workspace, "one") == (0, [], 0)
+    assert people.side_by_side(workspace, "one") == (0, [], 0, ())
     take(workspace, "one", [{"prompt": "Why?", "left": "Because.", "right": "No.", "rater": "ana", "choice": "right"}])
     assert len(people.side_by_side(workspace, "one").against) == 1
 
@@ -488,7 +495,7 @@ def test_what_was_adjudicated_stands_beside_what_raters_hold_and_never_in_its_pl
     asked = {workspace.studies.content(one).prompt[0].content: one for one in workspace.studies.items("one")}
     a, b = id_of("question 1", "answer 1 of a"), id_of("question 1", "answer 1 of b")
     marks = Marks(((a, "tone", 2.0), (b, "tone", 3.0)), ((b, a, "left", None),))  # whichever side is named first: b is better
-    assert study_numbers.settle(workspace, "one", asked["question 1"], marks, "lead")
+    assert study_disputes.settle(workspace, "one", asked["question 1"], marks, "lead")
     after = people.labels(workspace, "one")
     assert [one | {"adjudicated": None} for one in after] == before
     told = {(one["item"], one["aspect"], one["response"]): one for one in after if one["adjudicated"] is not None}
@@ -502,7 +509,7 @@ def test_what_was_adjudicated_stands_beside_what_raters_hold_and_never_in_its_pl
     asked_again = Marks(((a, "tone", 4.0), (b, "tone", 3.0)), ((a, b, "tie", None),))
     clock.forward(minutes=1)
     standing = workspace.studies.settlements("one")[asked["question 1"]]
-    assert study_numbers.settle(
+    assert study_disputes.settle(
         workspace, "one", asked["question 1"], asked_again, "lead", instead_of=standing.settlement_id
     )  # fmt: skip
     now = {

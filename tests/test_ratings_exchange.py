@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation import people, rating, ratings_exchange, ratings_files, studies, study_numbers, tables
+from curation import people, rating, ratings_exchange, ratings_files, studies, study_disputes, study_numbers, tables
 from curation.pairs import Response, prompt_id_of, response_id_of, turn
 from curation.ratings_exchange import export_ratings, import_ratings
 from curation.study_design import Aspect, Found
@@ -611,3 +611,117 @@ def test_labels_are_written_in_every_form(workspace, clock, tmp_path, ending):
     read = list(tables.read(path))
     assert [str(one["response"]) for one in read] == [one["response"] for one in labels]
     assert {name for one in read for name in one} == set(people.LABEL_COLUMNS)
+
+
+# ---- what a fresh reader found
+
+
+def test_one_text_of_two_generators_rated_differently_by_one_rater_is_named(workspace, tmp_path):
+    rows = [
+        {"item": "q", "response": "yes", "generator": name, "rater": "ana", "value": value}
+        for name, value in (("m", 1), ("n", 5))
+    ]
+    taken = import_ratings(workspace, "one", write(tmp_path / "twice.jsonl", rows), person="lead")
+    assert (taken.ratings, len(taken.unused)) == (1, 1)
+    assert taken.unused[0] == (2, "ana says another thing of the same text on line 1: expected one value")
+
+
+def test_two_turns_judged_without_their_texts_are_two_comparisons(workspace, tmp_path):
+    rows = [
+        {
+            "item": f"q{n}",
+            "left_generator": "m",
+            "right_generator": "n",
+            "rater": "judge",
+            "choice": choice,
+            "aspect": f"turn {turn}",
+        }
+        for n in range(5)
+        for turn, choice in ((1, "left"), (2, "right"))
+    ]
+    assert import_ratings(workspace, "one", write(tmp_path / "turns.jsonl", rows), person="lead").preferences == 10
+    assert people.generators(workspace, "one").win_rates["m"].value == 0.5
+
+
+def test_texts_are_those_of_each_generator(workspace, tmp_path):
+    rows = [{"item": "q", "generator": name, "rater": "ana", "value": value} for name, value in (("m", 1), ("n", 5))]
+    texts = [{"item": "q", "prompt": "why?", "generator": name, "response": f"{name} says so"} for name in "mn"]
+    given = write(tmp_path / "texts.jsonl", texts)
+    import_ratings(workspace, "one", write(tmp_path / "ratings.jsonl", rows), person="lead", texts=given)
+    assert {(text, value) for _, text, _, _, value in stated(workspace, "one")} == {("m says so", 1), ("n says so", 5)}
+    unsaid = write(tmp_path / "unsaid.jsonl", [{"item": "q", "response": text} for text in "ab"])
+    with pytest.raises(ValueError, match="has two texts for item 'q': expected one, or a generator for each"):
+        import_ratings(workspace, "two", tmp_path / "ratings.jsonl", person="lead", texts=unsaid)
+
+
+def test_a_file_for_each_aspect_adds_up_to_one_answer(workspace, tmp_path):
+    for aspect, values in (("tone", (1, 5)), ("truth", (3, 3))):
+        rows = [
+            {"item": f"q{n}", "response": "r", "rater": rater, "aspect": aspect, "value": value}
+            for n in range(5)
+            for rater, value in zip(("ana", "ben"), values, strict=True)
+        ]
+        import_ratings(workspace, "one", write(tmp_path / f"{aspect}.jsonl", rows), person="lead")
+    assert len(study_disputes.disputed(workspace, "one")) == 5  # the later file hides nothing of the earlier one
+    assert all(len(one.marks.ratings) == 2 for one in workspace.answers.standing("one"))
+    assert all(
+        len(one.marks.ratings) == 2 for one in workspace.raters.answers(workspace.answers.standing("one")[0].item_id).values()
+    )
+
+
+def test_what_arrived_last_stands_whatever_its_name(workspace, tmp_path):
+    def file(name: str, more: int) -> Path:
+        rows = [
+            {"item": f"q{n}", "response": "r", "rater": "ana", "value": n + more, "at": "2026-01-01T00:00:00+00:00"}
+            for n in range(20)
+        ]
+        return write(tmp_path / f"{name}.jsonl", rows)
+
+    for more in (0, 1, 0):  # a correction, and back again
+        assert import_ratings(workspace, "one", file("ratings", more), person="lead").new == 20
+        assert sorted(one[-1] for one in stated(workspace, "one")) == list(range(more, 20 + more))
+    assert import_ratings(workspace, "one", file("ratings", 0), person="lead").new == 0
+
+
+def test_a_settled_strength_of_an_import_is_a_label(workspace, tmp_path):
+    rows = [
+        {
+            "item": "q",
+            "left": "a",
+            "right": "b",
+            "left_generator": "m",
+            "right_generator": "n",
+            "rater": rater,
+            "strength": strength,
+        }
+        for rater, strength in (("ana", -3), ("ben", 2))
+    ]
+    import_ratings(workspace, "one", write(tmp_path / "strengths.jsonl", rows), person="lead")
+    assert studies.design_of(workspace, "one").comparison == "strength"
+    (dispute,) = study_disputes.disputed(workspace, "one")
+    (field,) = study_disputes.fields(workspace, "one", dispute.item_id)
+    marks = study_disputes.settled_marks(studies.design_of(workspace, "one"), {field: 1.0})
+    assert study_disputes.settle(workspace, "one", dispute.item_id, marks, "lead")
+    (label,) = people.labels(workspace, "one")
+    assert abs(label["adjudicated"]) == 3
+
+
+def test_a_word_among_numbers_is_a_mistake_in_its_row(workspace, tmp_path):
+    rows = [{"item": f"q{n}", "response": "r", "rater": "ana", "value": value} for n, value in enumerate((1, 2, 4, "N/A"))]
+    taken = import_ratings(workspace, "one", write(tmp_path / "most.jsonl", rows), person="lead", scale=["1", "5"])
+    assert taken.unused == [(4, "the value is 'N/A': expected a number")]
+    (scale,) = studies.design_of(workspace, "one").found
+    assert (scale.low, scale.high, scale.words) == (1, 5, ())
+
+
+def test_sides_of_a_table_are_no_order_that_anybody_saw(workspace, tmp_path):
+    rows = [{"item": f"q{n}", "left": "good", "right": "worse by far", "rater": "ana", "choice": "left"} for n in range(9)]
+    import_ratings(workspace, "one", write(tmp_path / "sides.jsonl", rows), person="lead")
+    seen = study_numbers.all_habits(workspace, "one")
+    assert (seen.first_side.n, seen.longer.value) == (0, 0)
+
+
+def test_ratings_that_name_no_item_and_no_prompt_are_of_as_many_items_as_texts(workspace, tmp_path):
+    rows = [{"response": f"text {n}", "rater": rater, "value": n % 5} for n in range(30) for rater in ("ana", "ben")]
+    assert import_ratings(workspace, "one", write(tmp_path / "bare.jsonl", rows), person="lead").items == 30
+    assert people.main_measure(people.tables(workspace, "one")["overall"]).value == 1

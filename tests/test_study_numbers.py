@@ -2,8 +2,9 @@
 
 import pytest
 
-from curation import rating, ratings_exchange, studies, study_numbers
+from curation import rating, ratings_exchange, studies, study_disputes, study_numbers
 from curation.rating import Outcome
+from curation.stats.figures import Figure
 from curation.stats.habits import StraightLine
 from curation.stats.shares import Share
 from curation.study_design import Aspect, Marks
@@ -33,12 +34,13 @@ def takes(clock, seconds: float):
 
 def test_an_empty_study_has_zeros_and_nothing_where_nothing_is_known(workspace):
     set_up(workspace, [])
+    none = Figure(None, None, None, 0, "prompts", "there are no comparisons")
     assert study_numbers.totals(workspace, "one") == (0, 0, 0, 0, 0, 0, 0, None, 0)
     assert study_numbers.items(workspace, "one") == []
     assert study_numbers.raters(workspace, "one") == []
     assert study_numbers.pace(workspace, "one") == []
-    assert study_numbers.disputed(workspace, "one") == []
-    assert study_numbers.all_habits(workspace, "one") == Habits(Share(0, 0), Share(0, 0))
+    assert study_disputes.disputed(workspace, "one") == []
+    assert study_numbers.all_habits(workspace, "one") == Habits(none, none)
 
 
 def test_a_study_nobody_answered_wants_its_overlap_of_every_item(workspace):
@@ -55,7 +57,7 @@ def test_a_study_nobody_answered_wants_its_overlap_of_every_item(workspace):
     assert rows[0].asked == "question 0"
 
 
-@pytest.mark.parametrize("name", ["totals", "items", "raters", "disputed"])
+@pytest.mark.parametrize("name", ["totals", "items", "raters"])
 def test_a_study_there_is_not_is_refused(workspace, name):
     set_up(workspace, [])
     with pytest.raises(ValueError, match="no study 'two': there is one"):
@@ -79,7 +81,7 @@ def test_answers_are_counted_by_item_and_over_the_study(workspace, clock):
     assert (mine.raters, mine.wanted, mine.held, mine.agreement, mine.seconds) == (1, 2, 1, None, 10)
     totals = study_numbers.totals(workspace, "one")
     assert (totals.items, totals.complete, totals.answers, totals.wanted, totals.raters) == (3, 1, 4, 6, 2)
-    assert (totals.disputed, totals.settled, totals.median_seconds, totals.skips) == (1, 0, 10, 0)
+    assert (totals.disputed, totals.settled, totals.median_seconds, totals.skips) == (0, 0, 10, 0)
     assert rating.skip(workspace, held.claim.claim_id, "ben", "too hard")
     assert study_numbers.totals(workspace, "one").skips == 1
     by_name = {one.rater: one for one in study_numbers.raters(workspace, "one")}
@@ -183,7 +185,9 @@ def test_habits_are_those_of_the_comparisons_as_they_stood_on_the_screen(workspa
         assert by_name[name].longer == Share(sum(told), 8)
     assert 0 < by_name["first"].longer.part < 8  # the order was drawn
     both = sum(map(sum, longer.values()))
-    assert study_numbers.all_habits(workspace, "one") == Habits(Share(8, 16), Share(both, 16))
+    seen = study_numbers.all_habits(workspace, "one")
+    assert (seen.first_side.value, seen.first_side.n, seen.first_side.of) == (0.5, 8, "prompts")  # of 16 comparisons
+    assert (seen.longer.value, seen.longer.n) == (both / 16, 8)
     assert by_name["first"].straight == StraightLine(8, Share(8, 8))
     assert by_name["tie"].straight.most_common == Share(4, 8)
 
@@ -250,11 +254,11 @@ def disputes(workspace):
 
 
 def test_disputed_items_come_with_the_least_agreed_first(workspace, disputes):
-    found = study_numbers.disputed(workspace, "one")
+    found = study_disputes.disputed(workspace, "one")
     assert [(one.item_id, one.agreement) for one in found] == [(disputes["question 2"], 0), (disputes["question 1"], 0.875)]
     assert [{answer.person for answer in one.answers} for one in found] == [{"ana", "ben"}] * 2
-    assert [one.item_id for one in study_numbers.disputed(workspace, "one", below=0.5)] == [disputes["question 2"]]
-    assert study_numbers.totals(workspace, "one").disputed == 2
+    assert [one.item_id for one in study_disputes.disputed(workspace, "one", below=0.5)] == [disputes["question 2"]]
+    assert study_numbers.totals(workspace, "one").disputed == 1  # under the agreement at which one more rater is asked
 
 
 def test_a_settlement_stands_until_another_that_knows_of_it(workspace, clock, disputes):
@@ -264,7 +268,7 @@ def test_a_settlement_stands_until_another_that_knows_of_it(workspace, clock, di
     def settle(value: float, person: str, instead_of: str | None) -> bool:
         clock.forward(minutes=1)
         marks = Marks(((a, "tone", value), (b, "tone", 1.0)), ())
-        return study_numbers.settle(
+        return study_disputes.settle(
             workspace, "one", item_id, marks, person, note=f"by {person}", seconds=3.5, instead_of=instead_of
         )
 
@@ -275,22 +279,22 @@ def test_a_settlement_stands_until_another_that_knows_of_it(workspace, clock, di
     assert workspace.studies.settlements("one")[item_id] == first
     assert settle(3, "chief", first.settlement_id) is True
     second = workspace.studies.settlements("one")[item_id]
-    assert study_numbers.marks_of_settlement(second) == Marks(((a, "tone", 3.0), (b, "tone", 1.0)), ())
+    assert study_disputes.marks_of_settlement(second) == Marks(((a, "tone", 3.0), (b, "tone", 1.0)), ())
     assert settle(2, "late", first.settlement_id) is False
     assert workspace.studies.settlements("one") == {item_id: second}
-    open_ones = study_numbers.disputed(workspace, "one", settled=False)
+    open_ones = study_disputes.disputed(workspace, "one", settled=False)
     assert [one.item_id for one in open_ones] == [disputes["question 1"]]
-    (done,) = study_numbers.disputed(workspace, "one", settled=True)
+    (done,) = study_disputes.disputed(workspace, "one", settled=True)
     assert done.settlement == second
     totals = study_numbers.totals(workspace, "one")
-    assert (totals.disputed, totals.settled) == (2, 1)
+    assert (totals.disputed, totals.settled) == (1, 1)
     assert {one.item_id: one.settled for one in study_numbers.items(workspace, "one")}[item_id] is True
 
 
 def test_settling_changes_no_answer_and_no_count_of_agreement(workspace, disputes):
     before = workspace.answers.standing("one"), [one.agreement for one in study_numbers.items(workspace, "one")]
     marks = Marks(((id_of("question 2", "answer 2 of a"), "tone", 3.0),), ())
-    assert study_numbers.settle(workspace, "one", disputes["question 2"], marks, "lead")
+    assert study_disputes.settle(workspace, "one", disputes["question 2"], marks, "lead")
     assert (workspace.answers.standing("one"), [one.agreement for one in study_numbers.items(workspace, "one")]) == before
 
 
@@ -299,17 +303,17 @@ def test_what_can_be_settled_comes_back_from_the_marks_it_made(workspace):
     answer_all(workspace, "one", "ana", always(2))
     (item_id,) = workspace.studies.items("one")
     design = studies.design_of(workspace, "one")
-    fields = study_numbers.fields(workspace, "one", item_id)
+    fields = study_disputes.fields(workspace, "one", item_id)
     assert [(one.aspect, len(one.words)) for one in fields] == [("tone", 5), ("tone", 5), ("comparison", 7)]
     values = dict(zip(fields, (4.0, 1.0, 6.0), strict=True))
-    marks = study_numbers.settled_marks(design, values)
+    marks = study_disputes.settled_marks(design, values)
     ((left, right, choice, strength),) = marks.preferences
     assert (left, right, choice, strength) == (fields[2].first, fields[2].second, "right", 2)
-    assert study_numbers.settled_values(design, fields, marks) == values
+    assert study_disputes.settled_values(design, fields, marks) == values
     some = dict(list(values.items())[:1])
-    assert study_numbers.settled_values(design, fields, study_numbers.settled_marks(design, some)) == some
+    assert study_disputes.settled_values(design, fields, study_disputes.settled_marks(design, some)) == some
     with pytest.raises(ValueError, match="nothing is settled yet"):
-        study_numbers.settled_marks(design, {})
+        study_disputes.settled_marks(design, {})
 
 
 def test_gold_items_are_disputed_by_nobody(workspace):
@@ -317,7 +321,7 @@ def test_gold_items_are_disputed_by_nobody(workspace):
     set_up(workspace, rows, aspects=TONE)
     answer_all(workspace, "one", "ana", always(1))
     answer_all(workspace, "one", "ben", always(5))
-    asked = [workspace.studies.content(one.item_id).prompt[0].content for one in study_numbers.disputed(workspace, "one")]
+    asked = [workspace.studies.content(one.item_id).prompt[0].content for one in study_disputes.disputed(workspace, "one")]
     assert asked == ["question 0"]
     card = rating.next_card(workspace, "one", "cy")
     assert card.item.kind == "warm-up"

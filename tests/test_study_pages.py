@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from curation import people, ratings_exchange, studies, study_items, study_numbers
+from curation import people, ratings_exchange, studies, study_disputes, study_items, study_numbers
 from curation.importing import import_source
 from curation.sources import source_of
 from curation.store.answers import unpacked_marks
@@ -268,16 +268,16 @@ def test_items_are_listed_and_narrowed_to_those_not_complete(watched):
 def test_a_disputed_item_is_settled_from_the_page_once_and_again(watched):
     at = study(watched, "pairs", "Disputed")
     workspace = watched.workspace
-    dispute = study_numbers.disputed(workspace, "pairs", settled=False)[0]
+    dispute = study_disputes.disputed(workspace, "pairs", settled=False)[0]
     item_id = dispute.item_id
-    assert f"1 of {len(study_numbers.disputed(workspace, 'pairs'))} · {len(dispute.answers)} raters" in watched.words()
+    assert f"1 of {len(study_disputes.disputed(workspace, 'pairs'))} · {len(dispute.answers)} raters" in watched.words()
     at.button(key=f"settle-{item_id}").click().run()
     (error,) = at.error
     assert "nothing is settled yet" in error.value
     assert workspace.studies.settlements("pairs") == {}
     first, second = workspace.studies.item(item_id).responses
     wanted = {(first, "tone"): 4.0, (first, "harmlessness"): 5.0, (second, "tone"): 2.0, (second, "harmlessness"): 1.0}
-    fields = study_numbers.fields(workspace, "pairs", item_id)
+    fields = study_disputes.fields(workspace, "pairs", item_id)
     for number, one in enumerate(fields):
         value = 2.0 if one.second else wanted[one.first, one.aspect]
         at.segmented_control(key=f"settle-{number}-{item_id}-None").set_value(value)
@@ -292,7 +292,9 @@ def test_a_disputed_item_is_settled_from_the_page_once_and_again(watched):
     assert {(response, aspect): value for response, aspect, value in marks.ratings} == wanted
     ((left, right, choice, strength),) = marks.preferences
     assert ({left, right}, choice, strength) == ({first, second}, "right", None)
-    assert len(study_numbers.disputed(workspace, "pairs", settled=False)) == len(study_numbers.disputed(workspace, "pairs")) - 1
+    assert (
+        len(study_disputes.disputed(workspace, "pairs", settled=False)) == len(study_disputes.disputed(workspace, "pairs")) - 1
+    )
     at.segmented_control(key="which").set_value("Settled").run()
     key = f"settle-{len(fields) - 1}-{item_id}-{standing.settlement_id}"
     assert at.segmented_control(key=key).value == 2  # what stands is filled in
@@ -306,11 +308,11 @@ def test_a_disputed_item_is_settled_from_the_page_once_and_again(watched):
 def test_a_page_that_is_out_of_date_settles_nothing(watched):
     at = study(watched, "pairs", "Disputed")
     workspace = watched.workspace
-    item_id = study_numbers.disputed(workspace, "pairs", settled=False)[0].item_id
-    for number, _ in enumerate(study_numbers.fields(workspace, "pairs", item_id)):
+    item_id = study_disputes.disputed(workspace, "pairs", settled=False)[0].item_id
+    for number, _ in enumerate(study_disputes.fields(workspace, "pairs", item_id)):
         at.segmented_control(key=f"settle-{number}-{item_id}-None").set_value(1.0)
-    theirs = study_numbers.disputed(workspace, "pairs")[0].answers[0].marks
-    assert study_numbers.settle(workspace, "pairs", item_id, theirs, "somebody else")
+    theirs = study_disputes.disputed(workspace, "pairs")[0].answers[0].marks
+    assert study_disputes.settle(workspace, "pairs", item_id, theirs, "somebody else")
     at.button(key=f"settle-{item_id}").click().run()
     assert list(at.exception) == []
     assert workspace.studies.settlements("pairs")[item_id].person == "somebody else"
@@ -318,7 +320,7 @@ def test_a_page_that_is_out_of_date_settles_nothing(watched):
 
 def test_disputes_are_turned_one_by_one(watched):
     at = study(watched, "pairs", "Disputed")
-    count = len(study_numbers.disputed(watched.workspace, "pairs"))
+    count = len(study_disputes.disputed(watched.workspace, "pairs"))
     assert count > 2
     seen = []
     for _ in range(count + 1):
@@ -332,8 +334,8 @@ def test_disputes_are_turned_one_by_one(watched):
 def test_ratings_that_were_imported_are_settled_on_their_own_scales(watched):
     at = study(watched, "found", "Disputed")
     workspace = watched.workspace
-    item_id = study_numbers.disputed(workspace, "found", settled=False)[0].item_id
-    fields = study_numbers.fields(workspace, "found", item_id)
+    item_id = study_disputes.disputed(workspace, "found", settled=False)[0].item_id
+    fields = study_disputes.fields(workspace, "found", item_id)
     assert [(one.aspect, one.words) for one in fields] == [("overall", ()), ("safe", ("No", "Unsure", "Yes"))]
     at.number_input(key=f"settle-0-{item_id}-None").set_value(20.25)
     at.segmented_control(key=f"settle-1-{item_id}-None").set_value(2.0)

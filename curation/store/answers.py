@@ -211,6 +211,11 @@ class AnswerStore:
         (found,) = self._db.rows(sql, [study])
         return found
 
+    def has(self, study: str, kind: str) -> bool:
+        """Whether any answer that stands holds "ratings" or "preferences"."""
+        sql = "SELECT 1 FROM standing_answers WHERE study = $1 AND json_array_length(marks, $2) > 0 LIMIT 1"
+        return bool(self._db.rows(sql, [study, f"$.{kind}"]))
+
     def tally(self, study: str) -> tuple[int, int]:
         """How many answers stand, and of how many people."""
         sql = "SELECT count(DISTINCT (item_id, person)), count(DISTINCT person) FROM standing_answers WHERE study = $1"
