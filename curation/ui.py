@@ -76,6 +76,8 @@ _STYLE = """<style>
 .st-key-choices {padding: .6rem 0; row-gap: .5rem;
   background: light-dark(#fbfaf8, #181b1f); border-top: 1px solid light-dark(#ddd8cf, #373d44)}
 .st-key-choices button, .st-key-actions button {min-height: 2.6rem}
+.st-key-choices [class*="st-key-value-"] kbd, .st-key-choices [class*="st-key-why-"] kbd {display: none}
+.st-key-guidelines-box :is(h1, h2, h3) {font-size: 1.15rem; padding: .3rem 0}
 .st-key-note-area:not(:focus-within, :has(input:not(:placeholder-shown), [aria-pressed="true"], [aria-checked="true"])) {
   position: absolute; width: 1px; height: 1px; overflow: hidden; opacity: 0}
 @media (max-width: 700px) {
@@ -83,6 +85,8 @@ _STYLE = """<style>
   .er .turn.assistant {margin-left: .4rem}
   .st-key-choices button {min-height: 2.1rem; padding: .1rem .5rem}
   .st-key-choices {row-gap: .2rem}
+  .st-key-choices [class*="st-key-back-"], .st-key-choices [class*="st-key-on-"] {display: none}
+  [data-testid="stMain"] h1 {font-size: 1.5rem; padding-top: 0}
   .block-container {padding-left: .9rem; padding-right: .9rem}
 }
 [data-testid="stSidebarNavItems"] a::before {
@@ -125,6 +129,35 @@ if (!window.elephantNote) {
         if (writing && document.activeElement === document.body) write();
     }).observe(document.body, {childList: true, subtree: true});
     window.elephantNote = write;
+}
+"""
+
+# a constant, like the one above
+_ANSWER_KEYS = """
+if (!window.elephantKeys) {
+    const keys = window.elephantKeys = {opens: 0};  // from when on a key counts: not before what it answers was painted
+    const now = (what) => (document.querySelector(`.st-key-choices [class*="st-key-${what}-"]`) || {}).className;
+    let item = "", drawn = "";
+    new MutationObserver(() => {
+        const found = ["value-1", "whys", "submit"].map(now).join();
+        if (found === drawn) return;
+        const shown = (/[0-9a-f]{32}/.exec(found) || [""])[0];
+        keys.opens = Math.max(keys.opens, performance.now() + (shown === item ? 40 : 250));  // nobody reads an item faster
+        if (shown && shown !== item) document.querySelector('[data-testid="stMain"]').scrollTop = 0;  // read from its top
+        [item, drawn] = [shown, found];
+    }).observe(document.body, {childList: true, subtree: true, attributes: true, attributeFilter: ["class"]});
+    addEventListener("keydown", (event) => {
+        const typing = event.target.closest && event.target.closest("input, textarea, [contenteditable=true]");
+        const decides = /^([0-9 u]|Enter)$/i.test(event.key) && (now("submit") || now("whys"));
+        if (!typing && decides && (event.repeat || performance.now() < keys.opens)) {
+            event.preventDefault();
+            event.stopImmediatePropagation();
+        }
+    }, true);
+    addEventListener("pointerup", (event) => {  // Enter on a reason just clicked would take it off and submit nothing
+        const reason = event.target.closest && event.target.closest(".st-key-note-area button");
+        if (reason) setTimeout(() => reason.blur(), 50);
+    }, true);
 }
 """
 
@@ -466,6 +499,11 @@ def note_key() -> None:
     """`n` puts the cursor into the card's note at once, without waiting for the server: what is typed next belongs in
     the note and must not be taken for keys that decide, not even while the next card is being drawn."""
     st.html(f"<script>{_NOTE_KEY}</script>", unsafe_allow_javascript=True)
+
+
+def answer_keys() -> None:
+    """No key that decides counts before what it answers was painted, nor while it is held down: see `pages/rate.py`."""
+    st.html(f"<script>{_ANSWER_KEYS}</script>", unsafe_allow_javascript=True)
 
 
 def focus_note() -> None:

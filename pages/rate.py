@@ -10,34 +10,6 @@ opened = ui.page("Rate")
 study = ui.chosen_study(opened)
 person = ui.signed_in()
 state = st.session_state
-# a constant: no text of data or people is in it
-KEYS = """
-if (!window.elephantKeys) {
-    const keys = window.elephantKeys = {opens: 0};  // from when on a key counts: not before what it answers was painted
-    const now = (what) => (document.querySelector(`.st-key-choices [class*="st-key-${what}-"]`) || {}).className;
-    let item = "", drawn = "";
-    new MutationObserver(() => {
-        const found = ["value-1", "whys", "submit"].map(now).join();
-        if (found === drawn) return;
-        const shown = (/[0-9a-f]{32}/.exec(found) || [""])[0];
-        keys.opens = Math.max(keys.opens, performance.now() + (shown === item ? 40 : 250));  // nobody reads an item faster
-        if (shown && shown !== item) document.querySelector('[data-testid="stMain"]').scrollTop = 0;  // read from its top
-        [item, drawn] = [shown, found];
-    }).observe(document.body, {childList: true, subtree: true, attributes: true, attributeFilter: ["class"]});
-    addEventListener("keydown", (event) => {
-        const typing = event.target.closest && event.target.closest("input, textarea, [contenteditable=true]");
-        const decides = /^([0-9 u]|Enter)$/i.test(event.key) && (now("submit") || now("whys"));
-        if (!typing && decides && (event.repeat || performance.now() < keys.opens)) {
-            event.preventDefault();
-            event.stopImmediatePropagation();
-        }
-    }, true);
-    addEventListener("pointerup", (event) => {  // Enter on a reason just clicked would take it off and submit nothing
-        const reason = event.target.closest && event.target.closest(".st-key-note-area button");
-        if (reason) setTimeout(() => reason.blur(), 50);
-    }, true);
-}
-"""
 SKIPS = ("I cannot judge this", "The text is broken", "I do not want to read this", "Another reason, see my note")
 
 
@@ -57,6 +29,9 @@ def press(claim_id: str, version: int, asked: str, key: str, value: int, at_once
 def submit(claim_id: str, version: int) -> None:
     keep_words(claim_id)  # what was typed a moment ago comes with this press
     outcome = rating.submit(opened, claim_id, person, version=version)
+    last = opened.answers.history(person, study, limit=1) if outcome is Outcome.OVER else []
+    if last and last[0].claim_id == claim_id:
+        return  # Enter twice: the first one submitted it, and nothing is wrong
     tell(outcome)
     if outcome is Outcome.RECORDED:
         state.pop("question", None)
@@ -209,7 +184,7 @@ def ask(card: Card) -> None:
         with st.container(horizontal=True, gap="small", key=f"values-{drawn}"):
             for value, words in enumerate(one.values, start=1):
                 st.button(
-                    ui.plain(words) or str(value), key=f"value-{value}-{drawn}", shortcut=str(value),
+                    f"{value} {ui.plain(words)}".strip(), key=f"value-{value}-{drawn}", shortcut=str(value),
                     type="primary" if card.values.get(one.key) == value else "secondary",
                     on_click=press, args=(claim_id, card.version, card.asked, one.key, value, last),
                 )  # fmt: skip
@@ -225,7 +200,7 @@ def ask(card: Card) -> None:
         here = count if place is None else place
         if count > 1:
             st.button("Back", key=f"back-{drawn}", shortcut="left", on_click=jump, args=(claim_id, max(0, here - 1)))
-            st.button("On", key=f"on-{drawn}", shortcut="right", on_click=jump, args=(claim_id, min(count - 1, here + 1)))
+            st.button("Next", key=f"on-{drawn}", shortcut="right", on_click=jump, args=(claim_id, min(count - 1, here + 1)))
         st.button(
             "Submit and next", key=f"submit-{drawn}", shortcut="enter", on_click=submit, args=(claim_id, card.version),
             type="secondary" if card.missing else "primary",
@@ -251,7 +226,9 @@ def why_skipped(card: Card) -> None:
     st.markdown("**Why skip this item?**")
     with st.container(horizontal=True, gap="small", key=f"whys-{claim_id}"):
         for number, why in enumerate(SKIPS, start=1):
-            st.button(why, key=f"why-{number}-{claim_id}", shortcut=str(number), on_click=skip, args=(claim_id, why))
+            st.button(
+                f"{number} {why}", key=f"why-{number}-{claim_id}", shortcut=str(number), on_click=skip, args=(claim_id, why)
+            )
         st.button("Do not skip", key=f"stay-{claim_id}", shortcut="escape", on_click=ask_why, args=(None,), type="tertiary")
 
 
@@ -301,7 +278,7 @@ tab = st.segmented_control(
     "Show", ["Rate", "My answers"], default="Rate", required=True, key="tab", label_visibility="collapsed"
 )
 if tab == "Rate":
-    st.html(f"<script>{KEYS}</script>", unsafe_allow_javascript=True)
+    ui.answer_keys()
     if design.notes:
         ui.note_key()
     desk()
