@@ -26,6 +26,8 @@ Equal = Annotated[bool, typer.Option("--equal", help="As many of each stratum in
 Seed = Annotated[int, typer.Option(help="The same seed draws the same items.")]
 Attention = Annotated[int, typer.Option(min=0, help="Attention items to make of the items.")]
 Gold = Annotated[int, typer.Option(min=0, help="Gold items to make of the dataset's settled pairs.")]
+WarmUp = Annotated[int, typer.Option("--warm-up", min=0, help="Warm-up items to make of them; they come first, with feedback.")]
+Each = Annotated[int, typer.Option(min=1, help="To compare outputs: how many pairs of generators of one prompt.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -51,7 +53,8 @@ def create(
     design: Annotated[Path | None, typer.Option(help="The whole design as a JSON file; the options above change it.")] = None,
     dataset: Dataset = None, release: Release = None, outputs: Outputs = None, questions: Questions = None,
     items: Items = None, count: Count = 100, stratify: Stratify = None, equal: Equal = False, seed: Seed = 0,
-    attention: Attention = 0, gold: Gold = 0, person: Person = "lead", as_json: AsJson = False,
+    attention: Attention = 0, gold: Gold = 0, warm_up: WarmUp = 0, each: Each = 1,
+    person: Person = "lead", as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Set up a study; with a source, draw its items too."""
     from curation import studies
@@ -67,7 +70,8 @@ def create(
     values |= {field: _plain(value) for field, value in settings(changes or [], "FIELD=VALUE").items()}
     wanted = studies.design_from(values)
     with opening(workspace) as opened:
-        source = _Source(dataset, release, outputs or [], questions, items, count, stratify or [], equal, seed, attention, gold)
+        mixed = {"attention": attention, "gold": gold, "warm-up": warm_up}
+        source = _Source(dataset, release, outputs or [], questions, items, count, stratify or [], equal, seed, mixed, each)
         found = source.draw(opened, name.strip(), wanted)  # before the study is made: bad input makes none
         for one in found:
             studies.check_items(wanted, one.items)
@@ -84,13 +88,15 @@ def create(
 def add(
     name: StudyName, workspace: Folder = HERE, dataset: Dataset = None, release: Release = None, outputs: Outputs = None,
     questions: Questions = None, items: Items = None, count: Count = 100, stratify: Stratify = None, equal: Equal = False,
-    seed: Seed = 0, attention: Attention = 0, gold: Gold = 0, person: Person = "lead", as_json: AsJson = False,
+    seed: Seed = 0, attention: Attention = 0, gold: Gold = 0, warm_up: WarmUp = 0, each: Each = 1,
+    person: Person = "lead", as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Add items to a study; those it has already are left alone."""
     from curation import studies
 
     with opening(workspace) as opened:
-        source = _Source(dataset, release, outputs or [], questions, items, count, stratify or [], equal, seed, attention, gold)
+        mixed = {"attention": attention, "gold": gold, "warm-up": warm_up}
+        source = _Source(dataset, release, outputs or [], questions, items, count, stratify or [], equal, seed, mixed, each)
         found = source.draw(opened, name, studies.design_of(opened, name))
         if not found:
             raise ValueError("nothing to add: give --dataset, --outputs or --items")
@@ -219,7 +225,11 @@ def agreement(name: StudyName, workspace: Folder = HERE, as_json: AsJson = False
             for table in tables.values()
             for one in people.measures(table)
         ]
+        writers = people.beside(people.generators(opened, name)) if tables else []
     say_rows(rows, ("of", "measure", "figure"), as_json, none="nobody has answered yet")
+    for writer in writers:
+        figures = "; ".join(f"{what} {figure}" for what, figure in writer.items() if what and figure)
+        typer.echo(f"{writer['']}: {figures}")
 
 
 class _Source:
@@ -227,15 +237,15 @@ class _Source:
 
     def __init__(
         self, dataset: str | None, release: str | None, outputs: list[Path], questions: Path | None, items: Path | None,
-        count: int, stratify: list[str], equal: bool, seed: int, attention: int, gold: int,
+        count: int, stratify: list[str], equal: bool, seed: int, mixed: dict[str, int], each: int,
     ) -> None:  # fmt: skip
         if sum((dataset is not None, bool(outputs), items is not None)) > 1:
             raise ValueError("--dataset, --outputs and --items were given together: expected one of them")
-        if (release is not None or gold) and dataset is None:
-            raise ValueError("--release and --gold need --dataset")
+        if (release is not None or mixed["gold"] or mixed["warm-up"]) and dataset is None:
+            raise ValueError("--release, --gold and --warm-up need --dataset")
         self.dataset, self.release, self.outputs, self.questions, self.items = dataset, release, outputs, questions, items
         self.count, self.stratify, self.equal, self.seed = count, stratify, equal, seed
-        self.attention, self.gold = attention, gold
+        self.mixed, self.each = mixed, each
 
     def draw(self, workspace: Any, name: str, design: Any) -> list[Any]:
         """The items, each group with words that say where it is from; none without a source."""
@@ -246,20 +256,20 @@ class _Source:
         if self.dataset is not None:
             found = [study_items.from_dataset(workspace, name, self.dataset, sample, release=self.release)]
         elif self.outputs:
-            found = [study_items.from_output_files(name, design, self.outputs, sample, questions=self.questions)]
+            files = self.outputs
+            found = [study_items.from_output_files(name, design, files, sample, each=self.each, questions=self.questions)]
         elif self.items is not None:
             found = [study_items.from_item_file(name, self.items)]
         else:
             return []
-        if self.attention:
-            made = study_items.attention_items(name, design, found[0].items, self.attention, seed=self.seed)
+        if self.mixed["attention"]:
+            made = study_items.attention_items(name, design, found[0].items, self.mixed["attention"], seed=self.seed)
             found.append(Drawn(made, f"{len(made)} attention items"))
-        if self.gold and self.dataset is not None:
-            found.append(
-                study_items.gold_from_settled(
-                    workspace, name, self.dataset, Sample(self.gold, seed=self.seed), without=found[0].items
-                )
-            )
+        for kind in ("gold", "warm-up"):
+            if self.mixed[kind] and self.dataset is not None:
+                there = [item for one in found for item in one.items]
+                some = Sample(self.mixed[kind], seed=self.seed)
+                found.append(study_items.gold_from_settled(workspace, name, self.dataset, some, without=there, kind=kind))
         return found
 
 

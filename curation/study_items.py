@@ -80,10 +80,11 @@ def from_dataset(workspace: Workspace, study: str, dataset: str, sample: Sample,
 
 
 def gold_from_settled(
-    workspace: Workspace, study: str, dataset: str, sample: Sample, *, without: Sequence[NewItem] = ()
+    workspace: Workspace, study: str, dataset: str, sample: Sample, *, without: Sequence[NewItem] = (), kind: str = "gold"
 ) -> Drawn:
     """Gold items of pairs whose label people settled: the side they hold for the better one is the known answer.
 
+    With `kind` "warm-up" they come first instead, and the rater is told how the answer compares.
     Pairs that stand in the study already, or among the items in `without`, are left out: met twice, they would be known.
     """
     answers = review.settled_labels(workspace, dataset)
@@ -99,8 +100,8 @@ def gold_from_settled(
         better = pair.chosen_id if answers[pair_id] == review.Verdict.SAME else pair.rejected_id
         expected = json.dumps({"better": better})
         why = "Reviewers who looked at this pair agreed on this."
-        items.append(_item(study, pair.prompt, _sides(pair), kind="gold", expected=expected, explanation=why))
-    return Drawn(items, f"{len(items)} gold items of {len(pairs)} settled pairs of dataset {dataset}")
+        items.append(_item(study, pair.prompt, _sides(pair), kind=kind, expected=expected, explanation=why))
+    return Drawn(items, f"{len(items)} {kind} items of {len(pairs)} settled pairs of dataset {dataset}")
 
 
 def _released(workspace: Workspace, dataset: str, name: str | None) -> tuple[set[str], set[str]]:

@@ -167,6 +167,7 @@ def items_asked(source: str | None, *, key: str) -> Draw:
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, key=f"{key}-seed")
         attention = st.number_input("Attention items", 0, 100, 0, key=f"{key}-attention")
         gold = st.number_input("Gold items of settled pairs", 0, 500, 0, key=f"{key}-settled") if dataset else 0
+        warm = st.number_input("Warm-up items of settled pairs", 0, 50, 0, key=f"{key}-warm") if dataset else 0
 
     def draw(study: str, design: Design) -> list[Drawn]:
         sample = Sample(count, tuple(by), equal, seed)
@@ -177,8 +178,11 @@ def items_asked(source: str | None, *, key: str) -> Draw:
         if attention:
             made = study_items.attention_items(study, design, found[0].items, attention, seed=seed)
             found.append(Drawn(made, f"{len(made)} attention items"))
-        if gold and dataset:
-            found.append(study_items.gold_from_settled(opened, study, dataset, Sample(gold, seed=seed), without=found[0].items))
+        for kind, wanted in (("gold", gold), ("warm-up", warm)):
+            if wanted and dataset:
+                there = [item for one in found for item in one.items]
+                some = Sample(wanted, seed=seed)
+                found.append(study_items.gold_from_settled(opened, study, dataset, some, without=there, kind=kind))
         return found
 
     return draw

@@ -335,14 +335,16 @@ def test_agreement_is_told_in_words_and_whole_as_json(elephant, opened):
             for table in people.tables(workspace, "one").values()
             for one in people.measures(table)
         ]
+        means = people.generators(workspace, "one").means["helpfulness"]
     assert json.loads(elephant("agreement", "one", "--json")) == json.loads(json.dumps(report))
     header, *lines = elephant("agreement", "one").splitlines()
     assert header.split() == ["of", "measure", "figure"]
-    assert len(lines) == len(told)
-    for line, (of, name, words) in zip(lines, told, strict=True):
+    for line, (of, name, words) in zip(lines[: len(told)], told, strict=True):
         assert line.startswith(of)
         assert name in line
         assert line.endswith(words)
+    for line, (generator, mean) in zip(lines[len(told) :], means.items(), strict=True):
+        assert line.startswith(f"{generator}: mean helpfulness {mean.words()} · rank ")
     assert {of for of, _, _ in told} == {"helpfulness", "comparison"}
     assert elephant("agreement", "empty") == "nobody has answered yet\n"
     assert json.loads(elephant("agreement", "empty", "--json"))["questions"] == {}

@@ -314,6 +314,22 @@ def test_a_pair_can_be_an_item_and_a_gold_item_of_one_study(workspace, clock):
     assert [one.kind for one in workspace.studies.items("one").values()] == ["item", "gold"]
 
 
+def test_gold_and_warm_up_items_are_of_pairs_that_are_not_in_the_study(workspace, clock):
+    ids = import_rows(workspace, numbered(12))
+    for pair_id in ids:
+        say(workspace, pair_id, clock, ana="same", ben="same")
+    plain = study_items.from_dataset(workspace, "one", "small", Sample(6)).items
+    gold = study_items.gold_from_settled(workspace, "one", "small", Sample(3), without=plain).items
+    warm = study_items.gold_from_settled(workspace, "one", "small", Sample(3), without=[*plain, *gold], kind="warm-up").items
+    assert [len(one) for one in (plain, gold, warm)] == [6, 3, 3]
+    assert len({one.prompt for one in (*plain, *gold, *warm)}) == 12
+    assert {one.kind for one in warm} == {"warm-up"}
+    studies.create(workspace, "one", COMPARE, "lead")
+    studies.add_items(workspace, "one", [*plain, *gold], "lead", words="x")
+    later = study_items.gold_from_settled(workspace, "one", "small", EVERYTHING).items
+    assert {one.prompt for one in later} == {one.prompt for one in warm}
+
+
 def test_no_settled_pair_is_no_gold_and_said_so(workspace):
     import_rows(workspace, numbered(2))
     with pytest.raises(ValueError, match=r"^there is nothing to draw from"):
