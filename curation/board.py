@@ -200,6 +200,7 @@ class Board(Generic[C, D]):
         self._done: Counter[tuple[str, str]] = Counter()
         self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=200))  # by person; "" is everybody
         self._run_out: list[str] = []
+        self._on_its_way: dict[str, C] = {}  # claims that are being written
         self._reopened: set[str] = set()
         self.reload()
 
@@ -216,7 +217,7 @@ class Board(Generic[C, D]):
                 self._given[decision.person] += 1
                 self._done[decision.person, decision.scope] += 1
                 self._took(decision)
-            for claim in self._store.open_claims():
+            for claim in [*self._store.open_claims(), *self._on_its_way.values()]:
                 self._hold(claim)
             for person, item in self._store.skipped():
                 self._skipped[person].add(item)
@@ -482,6 +483,7 @@ class Board(Generic[C, D]):
     def _record(self, claim: C) -> None:
         with self._lock:
             run_out, self._run_out = self._run_out, []
+            self._on_its_way[claim.claim_id] = claim
         try:
             for claim_id in run_out:  # first, so that a crash leaves no item in two hands
                 self._store.end(claim_id, "expired", claim.claimed_at)
@@ -490,6 +492,9 @@ class Board(Generic[C, D]):
             with self._lock:
                 self._drop(claim)
             raise
+        finally:
+            with self._lock:
+                self._on_its_way.pop(claim.claim_id, None)
 
     def _hold(self, claim: C) -> None:
         self._claims[claim.claim_id] = claim

@@ -1097,3 +1097,24 @@ def test_an_item_without_its_texts_is_handed_to_nobody(workspace):
     assert everything(workspace, "ana") == [known]
     assert set(workspace.studies.contents("one")) == {known, "f" * 32}
     assert workspace.studies.contents("one")[known] == workspace.studies.content(known)
+
+
+def test_a_claim_that_is_being_written_outlives_an_import(workspace):
+    make(workspace, items=2)
+    store, claim = workspace.answers, workspace.answers.claim
+
+    class Slow:
+        """The store, to which an import comes in between a claim and its writing."""
+
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        def claim(self, one):
+            workspace.raters.reload()
+            claim(one)
+
+    workspace.raters._store = Slow()
+    card = take(workspace, "ana")
+    fill(workspace, card)
+    assert submit(workspace, card) == Outcome.RECORDED
+    assert standing(workspace) == [(card.item.item_id, "ana")]
