@@ -175,12 +175,12 @@ def import_ratings(
     as_json: AsJson = False,
 ) -> None:
     """Take in ratings and preferences; doing it again changes nothing."""
-    from curation import ratings_exchange
+    from curation import ratings_import
 
     words = [one.strip() for one in scale.split(",") if one.strip()]
     columns = settings(mapping or [], "FIELD=COLUMN")
     with opening(workspace) as opened:
-        taken = ratings_exchange.import_ratings(
+        taken = ratings_import.import_ratings(
             opened, study.strip(), file, person=person, form=form, mapping=columns, scale=words, texts=texts
         )
     say(f"{study.strip()}: {taken.words()}", taken._asdict(), as_json)
@@ -197,16 +197,16 @@ def export_ratings(
     as_json: AsJson = False,
 ) -> None:
     """Write a study's ratings, preferences or labels to a file."""
-    from curation import ratings_exchange
+    from curation import ratings_export
 
     if kind not in ("ratings", "preferences", "labels"):
         raise ValueError(f"--kind is {kind!r}: expected ratings, preferences or labels")
     with opening(workspace) as opened:
         if kind == "labels":
             opened.studies.check(study)
-            written = ratings_exchange.export_labels(opened, study, file)
+            written = ratings_export.export_labels(opened, study, file)
         else:
-            written = ratings_exchange.export_ratings(opened, study, file, kind=kind, form=form, names=names)
+            written = ratings_export.export_ratings(opened, study, file, kind=kind, form=form, names=names)
     say(f"{written:,} {kind} written to {file}", {"written": written, "file": str(file)}, as_json)
 
 

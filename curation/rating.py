@@ -102,7 +102,7 @@ def next_card(workspace: Workspace, study: str, person: str, *, again: bool = Fa
 
 
 def card_of(workspace: Workspace, claim: StudyClaim) -> Card:
-    """The card of a claim, with the draft the rater left, else the answer they gave before."""
+    """The card of a claim, with the draft the rater left; of an item answered before it still holds what was submitted."""
     design = studies.design_of(workspace, claim.study)
     item, content = workspace.studies.item(claim.item_id), workspace.studies.content(claim.item_id)
     asked = tuple(questions(design, claim.shown))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from curation import people, ratings_exchange, studies, study_disputes, study_items, study_numbers, ui
+from curation import people, ratings_export, ratings_import, studies, study_disputes, study_items, study_numbers, ui
 from curation.stats import sample_size
 from curation.study_design import READY, REASONS, Design, Marks
 from curation.study_items import STRATA, Drawn, Sample
@@ -450,9 +450,9 @@ def change(study: str) -> None:
 def in_and_out(study: str) -> None:
     st.subheader("Export", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        form = st.selectbox("Form", list(ratings_exchange.FORMS), format_func=ratings_exchange.FORMS.get, key="form")
+        form = st.selectbox("Form", list(ratings_export.FORMS), format_func=ratings_export.FORMS.get, key="form")
         names = st.checkbox("Names instead of pseudonyms", key="export-names")
-    for file in ratings_exchange.files(opened, study, form=form, names=names):
+    for file in ratings_export.files(opened, study, form=form, names=names):
         st.download_button(ui.plain(file.name), file.write, file_name=file.name, key=f"download-{file.name}-{form}-{names}")
     st.subheader("Import ratings", anchor=False)
     uploads = st.file_uploader(
@@ -462,13 +462,13 @@ def in_and_out(study: str) -> None:
     words = st.text_input(
         "Words of the scale, lowest first (where values are words)", placeholder="No, Unsure, Yes", key="scale"
     )
-    mapping = ui.mapping_asked(ratings_exchange.FIELDS, key="ratings-map")
+    mapping = ui.mapping_asked(ratings_import.FIELDS, key="ratings-map")
     if st.button("Import", key="import-ratings", type="primary"):
         with kept_for_a_moment(uploads) as files:
 
             def act() -> None:
                 told = [
-                    ratings_exchange.import_ratings(
+                    ratings_import.import_ratings(
                         opened, study, file, person=person, mapping=mapping,
                         scale=[one.strip() for one in words.split(",") if one.strip()],
                     ).words()

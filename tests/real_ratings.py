@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from curation.ratings_exchange import Taken, import_ratings
+from curation.ratings_import import Taken, import_ratings
 from curation.workspace import Workspace
 
 SCALE = ["No", "Unsure", "Yes"]  # of DICES-350

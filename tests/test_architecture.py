@@ -17,7 +17,7 @@ FLOORS = {
     "curation.release_policy": 4, "curation.release_card": 4, "curation.screening_view": 4, "curation.meaning": 4,
     "curation.ablation": 4, "curation.worth": 4, "curation.worth_results": 4,
     "curation.rating": 4, "curation.study_items": 4, "curation.study_numbers": 4, "curation.study_disputes": 4,
-    "curation.people": 4, "curation.ratings_exchange": 4,
+    "curation.people": 4, "curation.ratings_import": 4, "curation.ratings_export": 4,
     "curation.workspace": 3, "curation.board": 3,
     "curation.store": 2, "curation.sources": 2, "curation.forms": 2, "curation.filters": 2, "curation.interchange": 2,
     "curation.release_files": 2, "curation.outputs": 2, "curation.ratings_files": 2, "curation.ratings_rows": 1,

@@ -19,7 +19,7 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
-from curation import people, ratings_exchange, study_disputes
+from curation import people, ratings_import, study_disputes
 from curation.study_design import Aspect, Marks
 from curation.workspace import Workspace
 from tests.conftest import ROOT
@@ -45,7 +45,7 @@ def take(workspace: Workspace, study: str, records: list[dict[str, object]]) -> 
     """Import records as a study."""
     file = workspace.folder / f"{study}.jsonl"
     file.write_text("".join(json.dumps(one) + "\n" for one in records))
-    ratings_exchange.import_ratings(workspace, study, file, person="lead")
+    ratings_import.import_ratings(workspace, study, file, person="lead")
     return study
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation import people, rating, ratings_exchange, ratings_files, studies, study_disputes, study_numbers, tables
+from curation import people, rating, ratings_export, ratings_files, studies, study_disputes, study_numbers, tables
 from curation.pairs import Response, prompt_id_of, response_id_of, turn
-from curation.ratings_exchange import export_ratings, import_ratings
+from curation.ratings_export import export_ratings
+from curation.ratings_import import import_ratings
 from curation.study_design import Aspect, Found
 from curation.workspace import Workspace
 from tests.conftest import SMALL, Clock, import_rows
@@ -586,20 +587,20 @@ def test_an_export_of_nothing_is_refused_in_a_sentence(workspace, tmp_path):
         export_ratings(workspace, "one", tmp_path / "out.csv")
     with pytest.raises(ValueError, match="no study 'none': there is one"):
         export_ratings(workspace, "none", tmp_path / "out.csv")
-    assert ratings_exchange.files(workspace, "one") == []
+    assert ratings_export.files(workspace, "one") == []
     assert not (tmp_path / "out.csv").exists()
 
 
 def test_the_files_of_a_study_are_what_the_command_writes(workspace, clock, tmp_path):
     answered(workspace, clock, tone_study(workspace))
-    files = {one.name: one.write for one in ratings_exchange.files(workspace, "one")}
+    files = {one.name: one.write for one in ratings_export.files(workspace, "one")}
     assert list(files) == ["one-ratings.csv", "one-preferences.csv", "one-labels.jsonl"]
     for kind in ("ratings", "preferences"):
         export_ratings(workspace, "one", tmp_path / f"{kind}.csv", kind=kind)
         assert files[f"one-{kind}.csv"]() == (tmp_path / f"{kind}.csv").read_bytes()
-    ratings_exchange.export_labels(workspace, "one", tmp_path / "labels.jsonl")
+    ratings_export.export_labels(workspace, "one", tmp_path / "labels.jsonl")
     assert files["one-labels.jsonl"]() == (tmp_path / "labels.jsonl").read_bytes()
-    assert [one.name for one in ratings_exchange.files(workspace, "one", form="mt-bench")] == ["one-preferences.json"]
+    assert [one.name for one in ratings_export.files(workspace, "one", form="mt-bench")] == ["one-preferences.json"]
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
@@ -607,7 +608,7 @@ def test_labels_are_written_in_every_form(workspace, clock, tmp_path, ending):
     answered(workspace, clock, tone_study(workspace))
     path = tmp_path / f"labels.{ending}"
     labels = people.labels(workspace, "one")
-    assert ratings_exchange.export_labels(workspace, "one", path) == len(labels) == 4 * (2 * 2 + 1)
+    assert ratings_export.export_labels(workspace, "one", path) == len(labels) == 4 * (2 * 2 + 1)
     read = list(tables.read(path))
     assert [str(one["response"]) for one in read] == [one["response"] for one in labels]
     assert {name for one in read for name in one} == set(people.LABEL_COLUMNS)

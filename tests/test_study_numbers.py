@@ -2,7 +2,7 @@
 
 import pytest
 
-from curation import rating, ratings_exchange, studies, study_disputes, study_numbers
+from curation import rating, ratings_import, studies, study_disputes, study_numbers
 from curation.rating import Outcome
 from curation.stats.figures import Figure
 from curation.stats.habits import StraightLine
@@ -120,7 +120,7 @@ def test_pace_counts_answers_given_here_by_day_and_rater(workspace, clock, tmp_p
     answer(workspace, "one", "ana", always(3), wait=takes(clock, 5))
     file = tmp_path / "found.jsonl"
     file.write_text('{"prompt": "question 3", "response": "answer 3 of a", "rater": "zoe", "aspect": "tone", "value": 1}\n')
-    assert ratings_exchange.import_ratings(workspace, "one", file, person="lead").new == 1
+    assert ratings_import.import_ratings(workspace, "one", file, person="lead").new == 1
     assert study_numbers.pace(workspace, "one") == [
         {"day": "2026-11-02", "rater": "ana", "answers": 2}, {"day": "2026-11-02", "rater": "ben", "answers": 1},
         {"day": "2026-11-03", "rater": "ana", "answers": 1},

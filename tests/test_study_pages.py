@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from curation import people, ratings_exchange, studies, study_disputes, study_items, study_numbers
+from curation import people, ratings_import, studies, study_disputes, study_items, study_numbers
 from curation.importing import import_source
 from curation.sources import source_of
 from curation.store.answers import unpacked_marks
@@ -73,9 +73,7 @@ def answered(tmp_path_factory) -> Path:
             for aspect, value in (("overall", 12.5 * n + 7 * place), ("safe", ("No", "Unsure", "Yes")[(n + place) % 3]))
         ]
         (folder / "found.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        ratings_exchange.import_ratings(
-            workspace, "found", folder / "found.jsonl", person="lead", scale=["No", "Unsure", "Yes"]
-        )
+        ratings_import.import_ratings(workspace, "found", folder / "found.jsonl", person="lead", scale=["No", "Unsure", "Yes"])
     return folder
 
 
