@@ -13,7 +13,7 @@ from curation.board import Entry, Queue
 from curation.pairs import Turn, named
 from curation.store.answers import Answered, StudyClaim
 from curation.store.studies import Item, StudyEvent, expected_of
-from curation.study_design import COMPARISON, Design, Marks, Question, agreement_on_item, letter, marks_of, questions, values_of
+from curation.study_design import COMPARISON, Design, Marks, Question, agreement_on_item, letter, marks_of, questions
 from curation.workspace import Workspace
 
 _BLOCK = 20  # places of the common order within which each rater's own order is shuffled
@@ -366,11 +366,6 @@ def _save(
 def _answered(claim: StudyClaim, marks: Marks, note: str, reasons: tuple[str, ...], at: datetime, seconds: float) -> Answered:
     about = (claim.claim_id, claim.study, claim.item_id, claim.person, claim.kind, claim.shown)
     return Answered(*about, marks, seconds, note, reasons, at)
-
-
-def values_for(card: Card, answer: Answered) -> dict[str, int]:
-    """The keys that give an answer on this card."""
-    return values_of(card.design, card.claim.shown, answer.marks)
 
 
 def _least(design: Design) -> timedelta:

@@ -13,7 +13,7 @@ from curation.pairs import Response, turn
 from curation.rating import Card, Feedback, Halt, Outcome, Status
 from curation.store.answers import Answered
 from curation.store.studies import NewItem, NewResponse, expected_of
-from curation.study_design import COMPARISON, Design, Marks
+from curation.study_design import COMPARISON, Design, Marks, values_of
 from curation.workspace import Workspace
 
 RATE = Design(gold_share=0, overlap=1)
@@ -633,7 +633,7 @@ def test_undo_brings_back_the_item_with_what_was_said_of_it(workspace, clock):
     assert workspace.database.rows("SELECT claim_id FROM study_undos") == [(answers[0].claim_id,)]
     press(workspace, back, COMPARISON, 1)
     assert submit(workspace, back) == Outcome.RECORDED
-    assert rating.values_for(back, workspace.answers.standing()[0]) == {**back.values, COMPARISON: 1}
+    assert values_of(back.design, back.claim.shown, workspace.answers.standing()[0].marks) == {**back.values, COMPARISON: 1}
 
 
 def test_undo_steps_back_through_ones_own_answers_and_lets_go_of_what_was_held(workspace, clock):
@@ -685,7 +685,7 @@ def test_an_item_that_is_opened_again_shows_the_answer_which_stands_until_there_
     held = take(workspace, "ana")
     back = rating.reopen(workspace, "one", "ana", first)
     (before,) = workspace.answers.standing()
-    assert (back.values, back.earlier) == (rating.values_for(back, before), before)
+    assert (back.values, back.earlier) == (values_of(back.design, back.claim.shown, before.marks), before)
     assert back.values == {one.key: 2 for one in back.questions}
     assert submit(workspace, held) == Outcome.OVER
     press(workspace, back, back.questions[0].key, 5)
@@ -694,7 +694,7 @@ def test_an_item_that_is_opened_again_shows_the_answer_which_stands_until_there_
     clock.forward(seconds=1)
     assert submit(workspace, back) == Outcome.RECORDED
     (after,) = workspace.answers.standing()
-    assert rating.values_for(back, after) == {**back.values, back.questions[0].key: 5, COMPARISON: 3}
+    assert values_of(back.design, back.claim.shown, after.marks) == {**back.values, back.questions[0].key: 5, COMPARISON: 3}
     assert workspace.answers.count("one") == 2
     assert [one["value"] for one in workspace.answers.ratings("one")] == [5.0, 2.0, 2.0, 2.0]  # as shown, and by aspect
     assert [(one["choice"], one["claim_id"]) for one in workspace.answers.preferences("one")] == [("tie", after.claim_id)]
