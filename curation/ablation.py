@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from curation import interchange, toxicity
-from curation.embeddings import Embedder, asked
 from curation.readings import Reader, Readings
 from curation.release_policy import REVIEWED, Policy, rule
 from curation.review import Verdict, share
@@ -25,6 +24,7 @@ from curation.screening import PAIRS, cache_of
 from curation.stats.accuracy import wilson
 from curation.workspace import Workspace
 from training import engine
+from training.embeddings import Embedder, asked
 from training.run import Run, write_json
 
 JUDGED, TABLE = "judged.parquet", "ablation.json"

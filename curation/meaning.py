@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation import interchange
-from curation.embeddings import PACKAGED, Embedder, asked
 from curation.readings import Readings
 from curation.store.pairs import RowView
 from curation.workspace import Workspace
+from training.embeddings import PACKAGED, Embedder, asked
 
 _KEPT = 2  # datasets held in memory
 _making = Lock()

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from curation import ablation, exchange, screening
-from curation.embeddings import PACKAGED
 from curation.filters.contested import SCORES
 from curation.filters.registry import FILTERS, configured
 from curation.release_policy import Policy
 from curation.store.flags import Screening
 from curation.workspace import Workspace
 from training import engine
+from training.embeddings import PACKAGED
 from training.run import Progress, Run, State
 
 _UNUSABLE = "its output could not be taken in"

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from curation import ablation, release, runs
-from curation.embeddings import Embedder, asked
 from curation.release_policy import Policy
 from curation.store.verdicts import Decision, new_id
 from curation.toxicity import WordList, level
 from tests.conftest import flag_pairs, hh, import_rows, until
 from tests.test_cli import Elephant
 from training import engine
+from training.embeddings import Embedder, asked
 
 ROWS = [
     hh("Name a river.", "The Danube.", "A river is a thing."),

@@ -23,13 +23,13 @@ FLOORS = {
     "curation.release_files": 2, "curation.outputs": 2, "curation.ratings_files": 2, "curation.ratings_rows": 1,
     "curation.ratings_tidy": 2, "curation.ratings_argilla": 2, "curation.ratings_fastchat": 2,
     "curation.ratings_label_studio": 2, "curation.ratings_mt_bench": 2,
-    "curation.pairs": 1, "curation.study_design": 1, "curation.readings": 1, "curation.embeddings": 1, "curation.toxicity": 1,
+    "curation.pairs": 1, "curation.study_design": 1, "curation.readings": 1, "curation.toxicity": 1,
     "curation.diff": 1, "curation.charts": 1, "curation.tables": 1,
     "curation.stats": 1, "training": 1,
 }  # fmt: skip
 BESIDE = {  # the first is a part of the second, or rests on what it says of texts and models
-    ("curation.sources", "curation.forms"), ("curation.workspace", "curation.board"), ("curation.embeddings", "curation.pairs"),
-    ("curation.embeddings", "training"), ("curation.toxicity", "training"), ("curation.ratings_rows", "curation.pairs"),
+    ("curation.sources", "curation.forms"), ("curation.workspace", "curation.board"),
+    ("curation.toxicity", "training"), ("curation.ratings_rows", "curation.pairs"),
     ("curation.ratings_files", "curation.ratings_argilla"), ("curation.ratings_files", "curation.ratings_fastchat"),
     ("curation.ratings_files", "curation.ratings_label_studio"), ("curation.ratings_files", "curation.ratings_mt_bench"),
     ("curation.ratings_files", "curation.ratings_tidy"),

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from curation import meaning, runs
-from curation.embeddings import Embedder, asked
 from curation.workspace import Workspace
 from tests.conftest import done_here, hh, import_rows
 from training import engine
+from training.embeddings import Embedder, asked
 
 ROWS = [
     hh("How do I cook rice?", "Boil it in water.", "No idea."),

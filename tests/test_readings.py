@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 
-from curation.embeddings import Embedder, asked
 from curation.pairs import turn
 from curation.readings import Readings
 from training.batches import by_budget
+from training.embeddings import Embedder, asked
 from training.models import located
 
 

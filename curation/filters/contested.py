@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from curation.embeddings import PACKAGED, Embedder, asked
 from curation.filters.base import Flag, Numbers, Read, ReadingFilter, several
 from curation.pairs import Pair
 from curation.readings import Reader
+from training.embeddings import PACKAGED, Embedder, asked
 
 SCORES = "scores.parquet"  # in a run's input: pair_id, reward_model, chosen, rejected
 FEWEST = 60  # pairs of a subset from which a committee can learn anything

@@ -9,10 +9,10 @@ import numpy as np
 from pydantic import Field
 from rapidfuzz import fuzz
 
-from curation.embeddings import PACKAGED, Embedder
 from curation.filters.base import Flag, Read, ReadingFilter, several
 from curation.pairs import Pair
 from curation.readings import Reader
+from training.embeddings import PACKAGED, Embedder
 
 # words, and signs that mean something: currency, arithmetic, emoji
 _TOKENS = re.compile(r"\w+|[$€£%^+=<>&|~]|[-*/](?=\s*\d)|[\u2190-\u21ff\u2600-\u27bf\U0001f000-\U0001faff]")

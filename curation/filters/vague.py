@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from curation.embeddings import PACKAGED, Embedder, asked
 from curation.filters import stubs
 from curation.filters.base import Flag, Numbers, Read, ReadingFilter, several
 from curation.pairs import Pair
 from curation.readings import Reader
+from training.embeddings import PACKAGED, Embedder, asked
 
 # what can be said to anything: a response near one of these and far from its prompt does not answer it
 _NOT_KNOWING = (

@@ -8,14 +8,14 @@ import os
 import random
 from pathlib import Path
 
-from curation.embeddings import asked
 from curation.pairs import Pair
 from tests.bench import data, measure
+from training.embeddings import asked
 
 OURS = """
 import json, sys
 from pathlib import Path
-from curation.embeddings import Embedder
+from training.embeddings import Embedder
 from curation.readings import Readings
 texts = json.loads(Path(sys.argv[1]).read_text())
 readings = Readings(Embedder(), Path(sys.argv[2]))
