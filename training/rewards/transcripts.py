@@ -1,0 +1,131 @@
+"""Conversations as a model's tokens: its chat template or a family's own text, no doubled BOS, cuts counted.
+
+Text that is too long loses its beginning, so that the response stays; a BOS token stays, too.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.rewards.base import Conversation, Message
+
+Render = Callable[[Conversation, Conversation], str]  # prompt, response: the text a model reads
+_NO_LIMIT = 1_000_000  # tokenizers without a limit name an astronomic one
+
+
+class Encoded(NamedTuple):
+    """The ids of each text, and which texts were cut."""
+
+    ids: list[list[int]]
+    truncated: NDArray[np.bool_]
+
+
+def encoded(
+    tokenizer: Any, render: Render, prompts: Sequence[Conversation], responses: Sequence[Conversation], *, max_length: int
+) -> Encoded:
+    """The ids of each response after its prompt. A text that the template writes with its BOS gets no second one."""
+    texts = [render(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+    return cut(tokenized(tokenizer, texts), max_length, bos=tokenizer.bos_token_id)
+
+
+def tokenized(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Ids with the special tokens the tokenizer adds by itself, save a BOS that the text begins with already."""
+    if not texts:
+        return []
+    found: list[list[int]] = tokenizer(list(texts), add_special_tokens=True)["input_ids"]
+    bos = tokenizer.bos_token_id
+    return [ids[1:] if bos is not None and ids[:2] == [bos, bos] else ids for ids in found]
+
+
+def cut(ids: list[list[int]], max_length: int, *, bos: int | None) -> Encoded:
+    """The same ids with at most so many tokens each."""
+    truncated = np.array([len(one) > max_length for one in ids], dtype=np.bool_)
+    return Encoded([_last(one, max_length, bos) for one in ids], truncated)
+
+
+def _last(ids: list[int], count: int, bos: int | None) -> list[int]:
+    if len(ids) <= count:
+        return ids
+    if bos is not None and ids[0] == bos:
+        return [bos, *ids[len(ids) - count + 1 :]]
+    return ids[len(ids) - count :]
+
+
+def limit_of(tokenizer: Any, config: Any, wanted: int | None) -> int:
+    """Tokens a model reads at most: what was asked for, else what its tokenizer and its positions allow.
+
+    Raises ValueError where more is asked for than there are positions.
+    """
+    text_config = config.get_text_config()
+    positions = getattr(text_config, "max_position_embeddings", None)
+    positions = positions if isinstance(positions, int) and positions > 0 else None
+    if wanted is not None and positions is not None and wanted > positions:
+        raise ValueError(f"max_length is {wanted:,}: the model reads at most {positions:,} tokens")
+    if wanted is not None:
+        return wanted
+    allowed = [one for one in (positions, int(tokenizer.model_max_length)) if one is not None and 0 < one < _NO_LIMIT]
+    return min(allowed, default=4096)
+
+
+def chat_template(tokenizer: Any) -> Render:
+    """The tokenizer's own chat template. Raises ValueError where it has none.
+
+    A template that refuses a system message or two messages of one role in a row is given them joined.
+    """
+    if not tokenizer.chat_template:
+        raise ValueError(
+            f"the tokenizer of {tokenizer.name_or_path!r} has no chat template: expected one, or a template by name "
+            "(template=hh)"
+        )
+
+    def render(prompt: Conversation, response: Conversation) -> str:
+        from jinja2 import TemplateError
+
+        messages = (*prompt, *response)
+        try:
+            return _applied(tokenizer, messages)
+        except TemplateError as refused:
+            try:
+                return _applied(tokenizer, _joined(messages))
+            except TemplateError:
+                roles = ", ".join(one.role for one in messages)
+                raise ValueError(f"the model's chat template refuses a conversation of {roles}: {refused}") from None
+
+    return render
+
+
+def _applied(tokenizer: Any, messages: Sequence[Message]) -> str:
+    text = tokenizer.apply_chat_template([one._asdict() for one in messages], tokenize=False)
+    assert isinstance(text, str)
+    return text
+
+
+def _joined(messages: Sequence[Message]) -> list[Message]:
+    """The same conversation in turns of user and assistant: what stands before the first user turn is joined to it."""
+    found: list[Message] = []
+    for role, content in messages:
+        role = role if role in ("user", "assistant") else "user"
+        if found and found[-1].role == role:
+            found[-1] = Message(role, f"{found[-1].content}\n\n{content}")
+        else:
+            found.append(Message(role, content))
+    return [Message("user", ""), *found] if found[0].role == "assistant" else found
+
+
+def spoken(user: str, assistant: str, *, before: str = "", between: str = "", end: str = "") -> Render:
+    """A template of plain text: `before`, then each turn after its speaker's marker, joined by `between`, then `end`.
+
+    A system message stands without a marker.
+    """
+    markers = {"user": user, "assistant": assistant}
+
+    def render(prompt: Conversation, response: Conversation) -> str:
+        turns = [markers.get(role, "") + content for role, content in (*prompt, *response)]
+        return before + between.join(turns) + end
+
+    return render
+
+
+HH = spoken("\n\nHuman: ", "\n\nAssistant: ")
