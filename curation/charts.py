@@ -24,7 +24,7 @@ def funnel(stages: Sequence[tuple[str, int]]) -> Any:
     figure = go.Figure(bar)
     figure.update_xaxes(range=[0, 1.25 * max([*counts, 1])])  # room for the number beside the longest bar
     figure.update_yaxes(autorange="reversed")
-    return _calm(figure, height=60 + 52 * len(names))
+    return calm(figure, height=60 + 52 * len(names))
 
 
 def flags_by_filter(counts: pd.DataFrame) -> Any:
@@ -42,7 +42,7 @@ def flags_by_filter(counts: pd.DataFrame) -> Any:
     figure.update_layout(barmode="group", xaxis_tickformat=".1%", legend={"orientation": "h", "y": -0.15})
     figure.update_yaxes(autorange="reversed")
     bars = counts["filter"].nunique() * (counts["subset"].nunique() + 1)
-    return _calm(figure, height=max(260, 90 + 13 * bars))
+    return calm(figure, height=max(260, 90 + 13 * bars))
 
 
 def overlap(table: pd.DataFrame) -> Any:
@@ -59,7 +59,7 @@ def overlap(table: pd.DataFrame) -> Any:
     figure = go.Figure(heat)
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    return _calm(figure, height=110 + 42 * len(names))
+    return calm(figure, height=110 + 42 * len(names))
 
 
 def scores(values: Sequence[float]) -> Any:
@@ -69,7 +69,7 @@ def scores(values: Sequence[float]) -> Any:
     figure = go.Figure(go.Histogram(x=list(values), xbins={"start": 0, "end": 1.0001, "size": 0.05}, marker_color=PALETTE[0]))
     figure.update_layout(xaxis_title="score", yaxis_title="pairs", bargap=0.05)
     figure.update_xaxes(range=[0, 1.02])
-    return _calm(figure, height=220)
+    return calm(figure, height=220)
 
 
 def worth_of_thresholds(curve: pd.DataFrame, *, now: float, looked_at: float) -> Any:
@@ -108,7 +108,7 @@ def worth_of_thresholds(curve: pd.DataFrame, *, now: float, looked_at: float) ->
     figure.update_xaxes(range=[0, 1.01])
     figure.update_xaxes(title_text="threshold", row=2, col=1)
     figure.update_layout(legend={"orientation": "h", "y": -0.18})
-    _calm(figure, height=430)
+    calm(figure, height=430)
     return figure.update_layout(margin_t=28)  # room for the titles
 
 
@@ -127,7 +127,7 @@ def strengths(table: pd.DataFrame) -> Any:
         barmode="overlay", xaxis_title="preference strength of the label", yaxis_title="% of the subset's pairs",
         legend={"orientation": "h", "y": -0.3},
     )  # fmt: skip
-    return _calm(figure, height=320)
+    return calm(figure, height=320)
 
 
 def figures(found: Mapping[str, Figure], *, value: str, middle: float | None = None) -> Any:
@@ -151,10 +151,11 @@ def figures(found: Mapping[str, Figure], *, value: str, middle: float | None = N
         figure.add_vline(x=middle, line_dash="dot", line_color="#8c7a5b")
     figure.update_xaxes(title=escape(value))
     figure.update_yaxes(autorange="reversed")
-    return _calm(figure, height=110 + 34 * len(known))
+    return calm(figure, height=110 + 34 * len(known))
 
 
-def _calm(figure: Any, *, height: int) -> Any:
+def calm(figure: Any, *, height: int) -> Any:
+    """The look that all figures share."""
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},

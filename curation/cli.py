@@ -3,15 +3,14 @@
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from curation import cli_studies
-from curation.cli_parts import HERE, AsJson, Folder, bar, opening, say, say_rows, settings
+from curation import cli_rewards, cli_studies
+from curation.cli_parts import HERE, AsJson, Folder, bar, opening, say, say_rows, settings, waiting
 from curation.store.database import Busy
 from curation.workspace import DATABASE, Workspace
 
@@ -22,6 +21,7 @@ app = typer.Typer(
 verdicts = typer.Typer(no_args_is_help=True, help="Verdicts in from and out to files.")
 app.add_typer(verdicts, name="verdicts")
 cli_studies.add_to(app)
+cli_rewards.add_to(app)
 
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset of the workspace.")]
 
@@ -150,7 +150,7 @@ def screen(
             say(f"run {run.run_id} started", {"run": run.run_id}, as_json)
             return
         try:
-            _wait(run, "screening")
+            waiting(run, "screening")
         finally:
             runs.settle(opened)  # where some filters failed, what the others found comes in all the same
         found = [one for one in opened.flags.current(dataset) if one.run_id == run.run_id]
@@ -249,7 +249,7 @@ def ablation(
 
     with opening(workspace) as opened:
         run = runs.start_ablation(opened, dataset, _policy_from(policy))
-        _wait(run, "comparing")
+        waiting(run, "comparing")
         found = comparing.latest(opened, dataset)
     assert found is not None
     if as_json:
@@ -344,7 +344,7 @@ def _put_sample(folder: Path, file: Path) -> None:
         if opened.pairs.datasets():
             return
         import_source(opened, source_of(str(file)), "sample")
-        _wait(runs.start_screening(opened, "sample"), "screening")
+        waiting(runs.start_screening(opened, "sample"), "screening")
         runs.settle(opened)
 
 
@@ -363,22 +363,6 @@ def _run(folder: Path, run_id: str) -> Any:
     from curation.runs import find_in
 
     return find_in(folder / "runs", run_id)
-
-
-def _wait(run: Any, words: str) -> None:
-    """Wait for a run to end. Raises ValueError with the end of its log when it fails."""
-    from training import engine
-
-    with bar(words) as tell:
-        while (state := engine.watch(run)).status in ("queued", "running"):
-            progress = run.progress()
-            tell(
-                progress.done / progress.total if progress.total else 0,
-                f"{progress.done:,} of {progress.total:,} {progress.unit}",
-            )
-            time.sleep(0.05)
-    if state.status != "done":
-        raise ValueError(f"run {run.run_id} {state.status}: {state.error or 'it was stopped'}; see {run.log}")
 
 
 def _thresholds(given: Sequence[str]) -> dict[str, float]:

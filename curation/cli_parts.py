@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,20 @@ def bar(words: str) -> Iterator[Callable[[float, str], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(words, total=1.0, message="")
         yield lambda share, message: bar.update(task, completed=share, message=message)
+
+
+def waiting(run: Any, words: str) -> None:
+    """Wait for a run to end. Raises ValueError with what its log says when it fails."""
+    from training import engine
+
+    with bar(words) as tell:
+        while (state := engine.watch(run)).status in ("queued", "running"):
+            progress = run.progress()
+            done = f"{progress.done:,} of {progress.total:,} {progress.unit}"
+            tell(progress.done / progress.total if progress.total else 0, f"{done} {progress.message}".rstrip())
+            time.sleep(0.05)
+    if state.status != "done":
+        raise ValueError(f"run {run.run_id} {state.status}: {state.error or 'it was stopped'}; see {run.log}")
 
 
 def settings(given: Sequence[str], form: str) -> dict[str, str]:

@@ -210,16 +210,29 @@ def export_ratings(
     say(f"{written:,} {kind} written to {file}", {"written": written, "file": str(file)}, as_json)
 
 
-def agreement(name: StudyName, workspace: Folder = HERE, as_json: AsJson = False) -> None:
-    """How far a study's raters agree, each measure with its interval; with --json every figure of the agreement page."""
-    from curation import people
+def agreement(
+    name: StudyName,
+    models: Annotated[
+        list[str] | None, typer.Option("--reward-model", help="Set this reward model beside the people; may be repeated.")
+    ] = None,
+    workspace: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """How far a study's raters agree, and reward models with them; with --json every figure of the agreement page."""
+    from curation import people, proxies, reward_models
 
     with opening(workspace) as opened:
+        for one in models or []:
+            reward_models.model_named(opened, one)
         if as_json:
-            say("", people.report(opened, name), as_json)
+            more = {"reward_models": proxies.record(opened, name, models)} if models else {}
+            say("", people.report(opened, name) | more, as_json)
             return
         opened.studies.check(name)
         tables = people.tables(opened, name)
+        if models:
+            _say_proxies(opened, name, tables, models)
+            return
         rows = [
             {"of": table.name, "measure": one.name, "figure": one.figure.words()}
             for table in tables.values()
@@ -230,6 +243,19 @@ def agreement(name: StudyName, workspace: Folder = HERE, as_json: AsJson = False
     for writer in writers:
         figures = "; ".join(f"{what} {figure}" for what, figure in writer.items() if what and figure)
         typer.echo(f"{writer['']}: {figures}")
+
+
+def _say_proxies(opened: Any, name: str, tables: dict[str, Any], models: list[str]) -> None:
+    """Each reward model beside people, a line a figure, and the sentence that sums it up."""
+    from curation import proxies
+
+    for table in tables.values():
+        found = [proxies.proxy(opened, name, table, one) for one in models if proxies.has_scored(opened, name, table, one)]
+        for one in found:
+            typer.echo(f"\n{one.model} {one.verdict()}")
+            (row,) = proxies.rows([one])
+            rows = [{"of": table.name, "measure": what, "figure": figure} for what, figure in row.items()]
+            say_rows(rows[1:], ("of", "measure", "figure"), False, none="")
 
 
 class _Source:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -19,6 +19,8 @@ VERDICT_COLUMNS = (
     "claim_id", "dataset", "pair_id", "person", "verdict", "kind", "chosen_shown", "seconds", "note", "tags", "decided_at",
     "undone_at",
 )  # fmt: skip
+REGISTERED = "models:"  # where reward models of the workspace are meant, and no file
+_SCORE_COLUMNS = ("pair_id", "reward_model", "chosen", "rejected")
 
 
 class Taken(NamedTuple):
@@ -92,7 +94,31 @@ def hand_over_scores(workspace: Workspace, dataset: str, path: Path, target: Pat
             scored[pair_id].add(model)
     if not any(len(models) >= 2 for models in scored.values()):
         raise ValueError(f"{str(path)!r} has no pair of {dataset!r} with scores of two reward models or more")
-    tables.write(target, records, ("pair_id", "reward_model", "chosen", "rejected"))
+    tables.write(target, records, _SCORE_COLUMNS)
+
+
+def hand_over_registered(workspace: Workspace, dataset: str, given: str, target: Path) -> None:
+    """Write what registered reward models said of a dataset's pairs, in the same form; of one that compares, the log odds.
+
+    `given` is "models:NAME,NAME", or "models:all" for every one that scored any of it, save the baseline `length`. Raises
+    ValueError for an unknown name, and when no pair has the scores of two.
+    """
+    wanted = [one.strip() for one in given.removeprefix(REGISTERED).split(",") if one.strip()]
+    names = [one.reward_model for one in workspace.scores.models()]
+    if wanted == ["all"]:
+        wanted = [name for name in names if name != "length"]
+    records, scored = [], Counter[str]()
+    for name in wanted:
+        workspace.scores.model(name)
+        for pair_id, chosen, rejected in workspace.scores.of_pairs(dataset, name):
+            records.append({"pair_id": pair_id, "reward_model": name, "chosen": chosen, "rejected": rejected})
+            scored[pair_id] += 1
+    if not scored or max(scored.values()) < 2:
+        raise ValueError(
+            f"contested.scores is {given!r}: no pair of {dataset!r} has scores of two of {', '.join(wanted) or 'them'}; "
+            "score it first, under Rewards or by elephant run score"
+        )
+    tables.write(target, records, _SCORE_COLUMNS)
 
 
 def _finite(record: Mapping[str, Any], side: str) -> float:

@@ -1,10 +1,11 @@
-"""Row forms: what one record of a file says about a pair.
+"""Row forms: what one record of a file says about a pair, or about several.
 
 Understood without being told: HH strings; prompt, chosen, rejected as strings (RewardBench too); TRL conversational
-rows with an explicit or an implicit prompt.
+rows with an explicit or an implicit prompt; a prompt with lists of chosen and of rejected strings (RewardBench 2).
 """
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 from curation.pairs import Pair, Turn, parse, render, turn
@@ -15,8 +16,23 @@ _SPEAKERS = {"human": "user", "gpt": "assistant"}  # as ShareGPT's conversations
 _MARKED = ("\n\nHuman:", _ANSWER)
 
 
+def pairs_of(record: Mapping[str, Any], mapping: Mapping[str, str]) -> list[Pair]:
+    """The pairs a record holds: one, or of lists of strings every chosen with every rejected, in order, chosen by chosen.
+
+    Raises ValueError as `pair_of` does; a list that is empty, or holds anything but strings, costs the whole record.
+    """
+    chosen, rejected = (value_of(record, mapping, side) for side in ("chosen", "rejected"))
+    if not (isinstance(chosen, list) and isinstance(rejected, list) and _any_string(chosen + rejected)):
+        return [pair_of(record, mapping)]
+    _check_answers(chosen, "chosen")
+    _check_answers(rejected, "rejected")
+    columns = [mapping.get(side, side) for side in ("chosen", "rejected")]
+    sides = product(chosen, rejected)
+    return [pair_of({**record, **dict(zip(columns, texts, strict=True))}, mapping) for texts in sides]
+
+
 def pair_of(record: Mapping[str, Any], mapping: Mapping[str, str]) -> Pair:
-    """The pair a record holds; `mapping` names the column of a field whose column is called otherwise.
+    """The one pair of a record; `mapping` names the column of a field whose column is called otherwise.
 
     Raises ValueError with a sentence that says what was seen and what was expected.
     """
@@ -30,7 +46,7 @@ def pair_of(record: Mapping[str, Any], mapping: Mapping[str, str]) -> Pair:
         pair = _of_conversations(prompt, chosen, rejected)
     else:
         kinds = f"{type(chosen).__name__} and {type(rejected).__name__}"
-        raise ValueError(f"chosen and rejected are {kinds}: expected two strings or two lists of messages")
+        raise ValueError(f"chosen and rejected are {kinds}: expected two strings or two lists of messages or strings")
     _check_text(pair)
     return pair
 
@@ -38,6 +54,19 @@ def pair_of(record: Mapping[str, Any], mapping: Mapping[str, str]) -> Pair:
 def value_of(record: Mapping[str, Any], mapping: Mapping[str, str], field: str) -> Any:
     """What the record holds for a field, None when it has no such column."""
     return record.get(mapping.get(field, field))
+
+
+def _any_string(values: list[Any]) -> bool:
+    return any(isinstance(value, str) for value in values)
+
+
+def _check_answers(answers: list[Any], field: str) -> None:
+    """Refuse a list of answers that no pair, or not only pairs, can be made of."""
+    if not answers:
+        raise ValueError(f"{field} is an empty list: expected one string or more, as on the other side")
+    for answer in answers:
+        if not isinstance(answer, str):
+            raise ValueError(f"an answer in {field} is {str(answer)[:80]!r}: expected a string, as the other answers are")
 
 
 def _of_strings(prompt: Any, chosen: str, rejected: str) -> Pair:

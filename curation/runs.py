@@ -2,17 +2,20 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from curation import ablation, exchange, screening
+from pydantic import BaseModel, ValidationError
+
+from curation import ablation, exchange, reward_training, scoring, screening
 from curation.filters.contested import SCORES
 from curation.filters.registry import FILTERS, configured
 from curation.release_policy import Policy
 from curation.store.flags import Screening
 from curation.workspace import Workspace
+from training import curves as metrics
 from training import engine
 from training.embeddings import PACKAGED
 from training.run import Progress, Run, State
@@ -27,6 +30,71 @@ class RunView(NamedTuple):
     state: State
     progress: Progress
     taken_in: bool
+
+
+class Kind(NamedTuple):
+    """A kind of run that `elephant run` starts: what it is asked for, the module that does it, and what goes in and out.
+
+    `hand_over` writes the run's input into a folder and returns the run's settings; `title` names it in a list.
+    """
+
+    wanted: type[BaseModel]
+    module: str
+    hand_over: Callable[[Workspace, Any, Path], BaseModel]
+    title: Callable[[Any], str]
+    take_in: Callable[[Workspace, Run], None]
+
+
+KINDS = {
+    "score": Kind(
+        scoring.Wanted, "training.score", scoring.hand_over,
+        lambda told: f"{told.of['in words']} by {told.reward_model}", scoring.take_in,
+    ),
+    "reward": Kind(
+        reward_training.Wanted, "training.reward", reward_training.hand_over,
+        lambda told: f"{told.model}, from {told.base}", reward_training.take_in,
+    ),
+}  # fmt: skip
+
+
+def start_run(workspace: Workspace, kind: str, settings: Mapping[str, Any]) -> Run:
+    """Start a run of this kind in the background. Raises ValueError that names the first setting that is wrong."""
+    if kind not in KINDS:
+        raise ValueError(f"no kind of run {kind!r}: expected one of {', '.join(KINDS)}")
+    made = KINDS[kind]
+    wanted = _validated(made.wanted, settings)
+    folder = _free_folder(workspace, kind)
+    try:
+        (folder / "input").mkdir()
+        config = made.hand_over(workspace, wanted, folder / "input")
+        run = Run.create(folder, kind=kind, module=made.module, title=made.title(config), config=config)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    engine.start(run)
+    return run
+
+
+def settings_of(kind: str) -> list[dict[str, Any]]:
+    """The settings of a kind of run: setting, default, means. Raises ValueError for another kind."""
+    if kind not in KINDS:
+        raise ValueError(f"no kind of run {kind!r}: expected one of {', '.join(KINDS)}")
+    return [
+        {"setting": name, "default": "" if one.is_required() else one.default, "means": one.description or ""}
+        for name, one in KINDS[kind].wanted.model_fields.items()
+    ]
+
+
+def _validated(kind: type[BaseModel], settings: Mapping[str, Any]) -> BaseModel:
+    try:
+        return kind.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise ValueError(f"{field} is missing: expected {field}=VALUE") from None
+        known = ", ".join(kind.model_fields)
+        raise ValueError(f"{field} is {first['input']!r}: {first['msg'].lower()} (settings: {known})") from None
 
 
 def start_screening(workspace: Workspace, dataset: str, filters: Mapping[str, Mapping[str, Any]] | None = None) -> Run:
@@ -44,7 +112,9 @@ def start_screening(workspace: Workspace, dataset: str, filters: Mapping[str, Ma
     run = Run.create(_free_folder(workspace, "screen"), kind="screen", module="curation.screening", title=title, config=config)
     try:
         given = settled.get("contested", {}).get("scores")
-        if given:
+        if given and given.startswith(exchange.REGISTERED):
+            exchange.hand_over_registered(workspace, dataset, given, run.input / SCORES)
+        elif given:
             exchange.hand_over_scores(workspace, dataset, Path(given), run.input / SCORES)
         workspace.pairs.export(dataset, run.input / screening.PAIRS)
     except BaseException:
@@ -83,11 +153,11 @@ def start_ablation(workspace: Workspace, dataset: str, policy: Policy | None = N
 def all_runs(workspace: Workspace) -> list[RunView]:
     """Every run, the latest first, each with its true state: a run whose process died is found here."""
     folders = sorted(workspace.runs.glob("*/state.json"), reverse=True) if workspace.runs.exists() else []
-    taken_in = workspace.flags.taken_in()
+    screened, others = workspace.flags.taken_in(), workspace.scores.taken_in()
     views = []
     for file in folders:
         run = Run(file.parent)
-        whole = set(screening.summary(run)) <= taken_in.get(run.run_id, set()) if run.run_id in taken_in else False
+        whole = set(screening.summary(run)) <= screened[run.run_id] if run.run_id in screened else run.run_id in others
         views.append(RunView(run, engine.watch(run), run.progress(), whole))
     return views
 
@@ -119,6 +189,8 @@ def settle(workspace: Workspace) -> list[str]:
 
 def _has_output(view: RunView) -> bool:
     """Whether there is something for the database: an ablation's table stays in its run folder."""
+    if view.state.kind in KINDS:
+        return view.state.status == "done"
     if view.state.kind != "screen":
         return False
     if view.state.status == "failed" and (view.state.error or "").startswith(_UNUSABLE):
@@ -127,7 +199,14 @@ def _has_output(view: RunView) -> bool:
 
 
 def take_in(workspace: Workspace, run: Run) -> None:
-    """Store what a finished screening found, in one transaction; a second time does nothing."""
+    """Store what a finished run made, in one transaction; a second time does nothing."""
+    if run.state().kind in KINDS:
+        KINDS[run.state().kind].take_in(workspace, run)
+    else:
+        _take_in_screening(workspace, run)
+
+
+def _take_in_screening(workspace: Workspace, run: Run) -> None:
     config = screening.Screening.model_validate(run.config())
     ended = run.state().ended_at or datetime.now(UTC)
     screenings = []
@@ -143,11 +222,33 @@ def take_in(workspace: Workspace, run: Run) -> None:
 
 
 def remaining(view: RunView) -> float | None:
-    """Seconds a running job still needs at its present rate; None when that cannot be told."""
+    """Seconds a running job still needs, as it says itself or at its present rate; None when that cannot be told."""
     progress = view.progress
+    if view.state.status == "running" and progress.left is not None:
+        return progress.left
     if view.state.status != "running" or not progress.rate or progress.total <= progress.done:
         return None
     return (progress.total - progress.done) / progress.rate
+
+
+class Curves(NamedTuple):
+    """The curves of a training run: the steps, and by what is measured the lines by name, None where a step did not measure."""
+
+    steps: list[Any]
+    lines: dict[str, dict[str, list[Any]]]
+
+
+_DRAWN = {"loss": ("loss", "held_out_loss"), "accuracy": ("accuracy", "held_out_accuracy")}
+
+
+def curves(run: Run) -> Curves | None:
+    """What a run has measured so far; None where it measures nothing step by step."""
+    columns = metrics.columns(run.folder)
+    lines = {
+        value: {name.replace("_", "-"): columns[name] for name in names if name in columns} for value, names in _DRAWN.items()
+    }
+    lines = {value: some for value, some in lines.items() if some}
+    return Curves(columns["step"], lines) if lines else None
 
 
 def _free_folder(workspace: Workspace, kind: str) -> Path:

@@ -6,13 +6,13 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curation.forms import FIELDS, pair_of, value_of
+from curation.forms import FIELDS, pairs_of, value_of
 from curation.pairs import Pair
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Row(NamedTuple):
-    """One row of a dataset: the pair and where it stood. `line` counts from 1; `extra` is the other columns, as JSON."""
+    """One row of a dataset: the pair and where it stood. `line` counts from 1; `extra` is the other columns, as JSON.
+
+    The rows of one record (a prompt with several answers) have its line and its extra in common.
+    """
 
     pair: Pair
     subset: str
@@ -54,7 +57,7 @@ class Part(NamedTuple):
 
 @dataclass
 class Source:
-    """What an import reads: its parts in order. `share` is how much of it has been read, 0..1."""
+    """What an import reads: its parts in order. `limit` counts records; `share` is how much has been read, 0..1."""
 
     name: str
     parts: list[Part]
@@ -66,11 +69,11 @@ class Source:
         self._used = {self.mapping.get(name, name) for name in FIELDS}
 
     def rows(self) -> Iterator[Row | Reject]:
-        """Every row in order, each as a pair or as a reject."""
+        """Every record in order, each as its rows, which are mostly one, or as a reject."""
         sizes = [_size(part.path) for part in self.parts]
         total, self.share = sum(sizes) or 1, 0.0
         for line, record, part in islice(self._records(sizes, total), self.limit):
-            yield self._row(part, line, record)
+            yield from self._rows_of(part, line, record)
         self.share = 1.0
 
     def _records(self, sizes: list[int], total: int) -> Iterator[tuple[int, Any, Part]]:
@@ -85,20 +88,21 @@ class Source:
             done += size
             self.share = min(1.0, done / total)
 
-    def _row(self, part: Part, line: int, record: Any) -> Row | Reject:
+    def _rows_of(self, part: Part, line: int, record: Any) -> Sequence[Row | Reject]:
         if isinstance(record, _Unreadable):
-            return Reject(part.name, line, record.reason, record.text[:2000])
+            return [Reject(part.name, line, record.reason, record.text[:2000])]
         if not isinstance(record, dict):
             reason = f"the row is {type(record).__name__}: expected an object with named columns"
-            return Reject(part.name, line, reason, str(record)[:2000])
+            return [Reject(part.name, line, reason, str(record)[:2000])]
         try:
-            pair = pair_of(record, self.mapping)
+            pairs = pairs_of(record, self.mapping)
         except ValueError as error:
             shown = json.dumps(record, ensure_ascii=True, default=str)[:2000]
-            return Reject(part.name, line, str(error), shown)
+            return [Reject(part.name, line, str(error), shown)]
         subset, split = (value_of(record, self.mapping, name) for name in ("subset", "split"))
         subset, split = (given if isinstance(given, str) and given else None for given in (subset, split))
-        return Row(pair, subset or part.subset, split or part.split, part.name, line, self._extra(record))
+        place = (subset or part.subset, split or part.split, part.name, line, self._extra(record))
+        return [Row(pair, *place) for pair in pairs]
 
     def _extra(self, record: dict[str, Any]) -> str | None:
         """The columns that no field is read from, as JSON."""

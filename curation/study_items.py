@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from curation import outputs, review
 from curation.pairs import Pair, Response, Turn, named, prompt_id_of, response_id_of
+from curation.released import released
 from curation.store.studies import NewItem, NewResponse
 from curation.study_design import Design
 from curation.workspace import Workspace
@@ -62,7 +63,7 @@ def from_dataset(workspace: Workspace, study: str, dataset: str, sample: Sample,
     ValueError when none is left.
     """
     workspace.pairs.dataset(dataset)
-    swapped, dropped = _released(workspace, dataset, release)
+    swapped, dropped = released(workspace, dataset, release)
     sizes = [one for one in workspace.pairs.sizes(dataset) if one[0] not in dropped]
     sound = [one for one in sizes if one[2] and one[3] and one[4]]
     filters = workspace.releases.filters_of_pairs(dataset)
@@ -102,25 +103,6 @@ def gold_from_settled(
         why = "Reviewers who looked at this pair agreed on this."
         items.append(_item(study, pair.prompt, _sides(pair), kind=kind, expected=expected, explanation=why))
     return Drawn(items, f"{len(items)} {kind} items of {len(pairs)} settled pairs of dataset {dataset}")
-
-
-def _released(workspace: Workspace, dataset: str, name: str | None) -> tuple[set[str], set[str]]:
-    """Pairs whose label a release turned round, and pairs it dropped."""
-    if name is None:
-        return set(), set()
-    known = {one.name: one for one in workspace.releases.all(dataset)}
-    if name not in known:
-        raise ValueError(f"no release {name!r} of {dataset!r}: there is {', '.join(known) or 'none yet'}")
-    folder = workspace.folder / known[name].folder
-
-    def pairs(file: str) -> set[str]:
-        path = folder / file
-        if not path.is_file():
-            raise ValueError(f"the release {name!r} is not at {str(folder)!r} any more: no {file} there")
-        with path.open(encoding="utf-8") as lines:
-            return {json.loads(line)["pair_id"] for line in lines}
-
-    return pairs("swapped.jsonl"), pairs("dropped.jsonl")
 
 
 def _two_sided(pair: Pair) -> bool:

@@ -3,16 +3,20 @@
 Text from data and people is escaped before it goes into HTML (`shown`) or Markdown (`plain`): nothing of it is interpreted.
 """
 
+import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from html import escape
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args, get_origin
 from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from curation import diff, meaning, runs
 from curation.pairs import Pair, Turn
@@ -43,10 +47,11 @@ _PAGES: dict[str, dict[str, Any]] = {
     "studies": {"title": "Studies"},
     "rate": {"title": "Rate"},
     "agreement": {"title": "Agreement"},
+    "rewards": {"title": "Rewards"},
     "runs": {"title": "Runs"},
 }
 # drawn by the style below: an icon given to st.Page is also fetched from fonts.gstatic.com, for the browser's tab
-_ICONS = ("home", "database", "filter_alt", "rule", "gavel", "assignment", "rate_review", "handshake", "play_circle")
+_ICONS = ("home", "database", "filter_alt", "rule", "gavel", "assignment", "rate_review", "handshake", "speed", "play_circle")
 _ALONE = {"reviewers": "Review", "raters": "Rate"}  # who comes by a link with ?for=..., and the one page they see
 _OPENING_QUOTE = re.compile(r"(?<=\s)['\"]")  # an apostrophe stands behind a letter
 _NOT_GIVEN = '<div class="text nothing">(the ratings were imported without this text)</div>'
@@ -87,7 +92,7 @@ _STYLE = """<style>
   .st-key-choices {row-gap: .2rem}
   .st-key-choices [class*="st-key-back-"], .st-key-choices [class*="st-key-on-"] {display: none}
   [data-testid="stMain"] h1 {font-size: 1.5rem; padding-top: 0}
-  .block-container {padding-left: .9rem; padding-right: .9rem}
+  .block-container {padding: 3.75rem .9rem 4rem}
 }
 [data-testid="stSidebarNavItems"] a::before {
   font: 1.1rem/1 "Material Symbols Rounded"; font-feature-settings: "liga"; opacity: .75; width: 1.1rem}
@@ -327,6 +332,18 @@ def paged(rows: Sequence[Mapping[str, object]], *, key: str, size: int = 50, **o
     st.dataframe(rows[(number - 1) * size : number * size], hide_index=True, **options)
 
 
+def table(rows: Sequence[Mapping[str, object]]) -> None:
+    """A few rows of words as a table whose cells wrap, so that nothing of it is out of sight; nothing without rows."""
+    if rows:
+        st.table([{plain(name): plain(str(value)) for name, value in row.items()} for row in rows], hide_index=True)
+
+
+def turned(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+    """Rows as columns: each is named by its first cell."""
+    named = [(str(next(iter(row.values()))), row) for row in rows]
+    return [{"": what, **{name: row.get(what, "") for name, row in named}} for what in (list(rows[0])[1:] if rows else ())]
+
+
 def mapping_asked(fields: Sequence[str], *, key: str) -> dict[str, str]:
     """Which column to take for which field, where columns are called otherwise."""
     with st.expander("Columns called otherwise"):
@@ -336,6 +353,52 @@ def mapping_asked(fields: Sequence[str], *, key: str) -> dict[str, str]:
             for place, field in enumerate(fields)
         }
     return {field: column for field, column in asked.items() if column}
+
+
+_FIELD = 620  # pixels: a line of words over it stays one line
+
+
+def settings_asked(
+    kind: type[BaseModel], *, key: str, without: Collection[str] = (), few: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A field for each setting of a settings class: the form is made from the one definition. `without` names settings that
+    are asked for elsewhere; those in `few` stand first, the rest behind a fold. Returns what was typed, defaults left out."""
+    typed: dict[str, Any] = {}
+    fields = {name: one for name, one in kind.model_fields.items() if name not in without}
+    for name in few:
+        typed[name] = _setting_asked(name, fields[name], key=f"{key}-{name}")
+    rest = [name for name in fields if name not in few]
+    if rest:
+        with st.expander("More settings") if few else nullcontext():
+            for name in rest:
+                typed[name] = _setting_asked(name, fields[name], key=f"{key}-{name}")
+    return {name: value for name, value in typed.items() if value not in (None, "") and value != fields[name].default}
+
+
+def _setting_asked(name: str, field: FieldInfo, *, key: str) -> Any:
+    words = plain(f"{name}: {field.description}" if field.description else name)
+    default = None if field.is_required() else field.default
+    if isinstance(default, bool):
+        return st.checkbox(words, default, key=key)
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    if choices:
+        return st.selectbox(words, choices, index=choices.index(default) if default in choices else 0, key=key, width=_FIELD)
+    if isinstance(default, int):
+        return st.number_input(words, value=default, step=1, key=key, width=_FIELD)
+    if isinstance(default, float):
+        return st.number_input(words, value=default, step=None, format="%g", key=key, width=_FIELD)
+    if default is None and int in get_args(field.annotation):
+        return st.number_input(words, value=None, step=1, key=key, width=_FIELD)
+    typed = st.text_input(words, default if isinstance(default, str) else "", key=key, width=_FIELD).strip()
+    return json.loads(typed) if typed.startswith(("[", "{")) and _is_json(typed) else typed
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 # ---- text, never interpreted

@@ -10,6 +10,7 @@ from curation.store.database import Database
 from curation.store.flags import FlagStore
 from curation.store.pairs import PairStore
 from curation.store.releases import ReleaseStore
+from curation.store.scores import ScoreStore
 from curation.store.studies import StudyStore
 from curation.store.verdicts import Claim, Decision, VerdictStore
 
@@ -29,6 +30,7 @@ class Workspace:
         self.verdicts = VerdictStore(self.database)
         self.releases = ReleaseStore(self.database)
         self.studies = StudyStore(self.database)
+        self.scores = ScoreStore(self.database)
         self.answers = AnswerStore(self.database, self.studies)
         self.held: dict[str, Any] = {}  # what an activity keeps in memory for its next question, by its name
         self._board: Board[Claim, Decision] | None = None

@@ -1,11 +1,13 @@
-"""Agreement: how far the raters of a study agree, what they hold together, and who writes best."""
+"""Agreement: how far the raters of a study agree, what they hold together, who writes best; how near reward models come."""
 
 from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 
-from curation import charts, people, studies, ui
+from curation import charts, charts_rewards, people, proxies, studies, ui
+from curation import reward_models as registry
+from curation.pairs import Turn
 from curation.stats.figures import Figure
 
 opened = ui.page(
@@ -120,22 +122,108 @@ def labels() -> None:
     st.page_link("pages/studies.py", label="Export them under In and out", icon=":material/download:")
 
 
+# ---- reward models beside people
+
+
+def reward_models(table: people.Table) -> None:
+    """How far each reward model is a fair proxy for these raters."""
+    scored = [
+        one.reward_model for one in registry.all_models(opened) if proxies.has_scored(opened, study, table, one.reward_model)
+    ]
+    if not scored:
+        st.info("No reward model has scored this study's responses yet.", icon=":material/speed:")
+        st.page_link("pages/rewards.py", label="Score them, under Reward models", icon=":material/play_arrow:")
+        return
+    chosen = st.multiselect("Reward models", scored, default=scored[:6], key=f"proxies-{study}") or scored
+    found = [proxy(table, name) for name in chosen]
+    st.subheader("In words", anchor=False)
+    for one in found:
+        st.markdown(f"**{ui.plain(one.model)}** {ui.plain(one.verdict())}")
+    with st.expander("The rule behind these sentences"):
+        st.markdown(ui.plain(proxies.RULE))
+    main = {one.model: one.main for one in found}
+    value = "share of answers agreed with" if table.kind != "rating" else "Spearman with the mean rating"
+    st.plotly_chart(charts.figures(dict(people.ranked(main)), value=value), key="proxies")
+    ui.table(ui.turned(proxies.rows(found)))
+    parts = {name: of_parts(table, name, "subsets", proxies.by_subset) for name in chosen}
+    if any(parts.values()):
+        st.subheader("By subset", anchor=False)
+        st.plotly_chart(charts_rewards.side_by_side(parts, value=value), key="proxies-by-subset")
+    with st.expander("Against each rater alone"):
+        names = st.toggle("Show names", key="names-proxies")
+        against = {name: of_parts(table, name, "raters", proxies.by_rater) for name in chosen}
+        rows = [
+            {"rater": rater if names else f"rater {number}", **{name: against[name][rater].words() for name in chosen}}
+            for number, rater in enumerate(table.raters, start=1)
+        ]
+        ui.paged(rows, key="proxy-raters")
+    reading(table, chosen)
+
+
+def stamp() -> int:
+    """Changes when scores come in."""
+    return opened.scores.generation
+
+
+def of_parts(table: people.Table, name: str, what: str, make: Callable[..., dict[str, Figure]]) -> dict[str, Figure]:
+    """A model's main figure on each part of the table."""
+    return kept(f"proxy-{what}/{stamp()}/{table.name}/{name}", lambda: make(opened, study, table, name))
+
+
+def proxy(table: people.Table, name: str) -> proxies.Proxy:
+    return kept(f"proxy/{stamp()}/{table.name}/{name}", lambda: proxies.proxy(opened, study, table, name))
+
+
+def reading(table: people.Table, chosen: list[str]) -> None:
+    """Scores against people, and where they part: a point or a row opens the texts."""
+    st.subheader("Where they part", anchor=False)
+    name = st.selectbox("Reward model", chosen, key=f"reading-{study}", width=260)
+    told = kept(f"says/{stamp()}/{table.name}/{name}", lambda: proxies.says(opened, study, table, name))
+    rating = f"mean {table.name}" if table.kind == "rating" else "share that prefers the first"
+    items, contents = opened.studies.items(study), opened.studies.contents(study)
+    asked = {one: items[one].name or said(contents[one].prompt) for one in {unit.item_id for unit in table.units}}
+    labels = [asked[one.item_id] for one in table.units]
+    chart = charts_rewards.against_people(told.scores, told.people, names=labels, score=f"score by {name}", rating=rating)
+    picked = st.plotly_chart(chart, key=f"scatter-{study}-{table.name}-{name}", on_select="rerun", selection_mode="points")
+    found = proxies.disagreements(told, table)
+    rows = [
+        {"item": asked[one.unit.item_id], "score": round(one.score, 3), "people": round(one.people, 2),
+         "model above people by": round(one.apart, 2)}
+        for one in found
+    ]  # fmt: skip
+    ticked = st.dataframe(rows, hide_index=True, on_select="rerun", selection_mode="single-row", key=f"apart-{study}-{name}")
+    units = [found[place].unit for place in ticked["selection"]["rows"]]
+    points = [one for one in picked["selection"]["points"] if one.get("customdata")]
+    units += [table.units[int(one["customdata"][0])] for one in points]
+    for unit in units[:2]:
+        content = contents[unit.item_id]
+        sides = [(f"response {number}", content.texts[one]) for number, one in enumerate(filter(None, unit[1:]), start=1)]
+        with st.container(border=True):
+            ui.show_responses(content.prompt, sides)
+
+
+def said(prompt: tuple[Turn, ...]) -> str:
+    """The end of a prompt, short enough for a label."""
+    return " ".join(prompt[-1].content.split())[:80] if prompt else "(no prompt)"
+
+
 tables = people.tables(opened, study)
 if not tables:
     st.info("Nobody has answered in this study yet, so there is nothing to agree on.", icon=":material/handshake:")
     st.page_link("pages/rate.py", label="Rate", icon=":material/rate_review:")
     st.stop()
-view = st.segmented_control(
-    "Show", ["Measures", "Generators", "Ratings beside comparisons", "Labels"], default="Measures", required=True, key="view",
-    label_visibility="collapsed",
-)  # fmt: skip
-if view == "Measures":
+VIEWS = ("Measures", "Reward models", "Generators", "Ratings beside comparisons", "Labels")
+view = st.segmented_control("Show", VIEWS, default="Measures", required=True, key="view", label_visibility="collapsed")
+if view in ("Measures", "Reward models"):
     question = st.segmented_control(
         "Of", list(tables), default=next(iter(tables)), required=True, key=f"of-{study}", format_func=ui.plain
     )
     table = tables[question or next(iter(tables))]
     st.caption(ui.plain(people.described(table)))
-    measures(table)
+    if view == "Measures":
+        measures(table)
+    else:
+        reward_models(table)
 elif view == "Generators":
     generators()
 elif view == "Labels":

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from curation import runs, ui
+from curation import charts_rewards, runs, ui
 from training import engine
 from training.run import OVER, Run
 
@@ -54,10 +54,24 @@ def show(view: runs.RunView) -> None:
             st.error(ui.plain(state.error))
         if state.status in ("failed", "cancelled"):
             st.button("Resume", key=f"resume-{run.run_id}", on_click=resume, args=(run,), icon=":material/restart_alt:")
+        curves(run)
         if state.status == "failed" and run.log_end():
             with st.expander("The end of its log"):
                 st.code(run.log_end(), language=None)
         st.caption(f"`{run.run_id}`")
+
+
+def curves(run: Run) -> None:
+    """What a training run has measured so far, step by step."""
+    found = runs.curves(run)
+    if not found or not st.toggle("Curves", key=f"curves-{run.run_id}", value=run.state().status == "running"):
+        return
+    for column, (value, lines) in zip(st.columns(len(found.lines)), found.lines.items(), strict=True):
+        with column:
+            st.plotly_chart(
+                charts_rewards.curve(found.steps, lines, value=value), key=f"curve-{run.run_id}-{value}",
+                config={"displayModeBar": False},
+            )  # fmt: skip
 
 
 going_on()

@@ -22,7 +22,7 @@ from curation.readings import Reader, Readings
 from curation.sources import source_of
 from curation.store.flags import Screening
 from curation.workspace import Workspace
-from training import engine
+from training import engine, reward, score
 from training.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,7 +83,10 @@ def read_once(readings_of_all: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "Readings", kept)
 
 
-_JOBS = {"curation.screening": screening.screen, "curation.ablation": ablation.ablate}
+_JOBS = {
+    "curation.screening": screening.screen, "curation.ablation": ablation.ablate, "training.score": score.score,
+    "training.reward": reward.train,
+}  # fmt: skip
 
 
 def done_here(run: Run) -> None:

@@ -11,20 +11,25 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = {
-    "app": 5, "pages": 5, "curation.cli": 5, "curation.cli_studies": 5, "curation.cli_parts": 5,
+    "app": 5, "pages": 5, "curation.cli": 5, "curation.cli_studies": 5, "curation.cli_rewards": 5,
+    "curation.cli_parts": 5,
     "curation.ui": 4, "curation.screening": 4, "curation.review": 4, "curation.release": 4, "curation.runs": 4,
     "curation.importing": 4, "curation.report": 4, "curation.studies": 4, "curation.exchange": 4, "curation.overview": 4,
     "curation.release_policy": 4, "curation.release_card": 4, "curation.screening_view": 4, "curation.meaning": 4,
     "curation.ablation": 4, "curation.worth": 4, "curation.worth_results": 4,
     "curation.rating": 4, "curation.study_items": 4, "curation.study_numbers": 4, "curation.study_disputes": 4,
     "curation.people": 4, "curation.ratings_import": 4, "curation.ratings_export": 4,
+    "curation.released": 4, "curation.reward_models": 4, "curation.scoring": 4, "curation.reward_training": 4,
+    "curation.benchmark": 4, "curation.benchmark_report": 4, "curation.pitfalls": 4, "curation.pitfalls_report": 4,
+    "curation.proxies": 4,
     "curation.workspace": 3, "curation.board": 3,
     "curation.store": 2, "curation.sources": 2, "curation.forms": 2, "curation.filters": 2, "curation.interchange": 2,
     "curation.release_files": 2, "curation.outputs": 2, "curation.ratings_files": 2, "curation.ratings_rows": 1,
     "curation.ratings_tidy": 2, "curation.ratings_argilla": 2, "curation.ratings_fastchat": 2,
     "curation.ratings_label_studio": 2, "curation.ratings_mt_bench": 2,
+    "curation.probes": 2, "curation.favourites": 2,
     "curation.pairs": 1, "curation.study_design": 1, "curation.readings": 1, "curation.toxicity": 1,
-    "curation.diff": 1, "curation.charts": 1, "curation.tables": 1,
+    "curation.diff": 1, "curation.charts": 1, "curation.charts_rewards": 1, "curation.tables": 1,
     "curation.stats": 1, "training": 1,
 }  # fmt: skip
 BESIDE = {  # the first is a part of the second, or rests on what it says of texts and models
@@ -34,7 +39,9 @@ BESIDE = {  # the first is a part of the second, or rests on what it says of tex
     ("curation.ratings_files", "curation.ratings_label_studio"), ("curation.ratings_files", "curation.ratings_mt_bench"),
     ("curation.ratings_files", "curation.ratings_tidy"),
     ("curation.charts", "curation.stats"), ("curation.cli", "curation.cli_parts"), ("curation.cli", "curation.cli_studies"),
-    ("curation.cli_studies", "curation.cli_parts"),
+    ("curation.cli_studies", "curation.cli_parts"), ("curation.cli", "curation.cli_rewards"),
+    ("curation.cli_rewards", "curation.cli_parts"), ("curation.charts_rewards", "curation.charts"),
+    ("curation.charts_rewards", "curation.stats"),
 }  # fmt: skip
 OURS = ("app", "pages", "curation", "training")
 

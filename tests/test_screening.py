@@ -6,13 +6,15 @@ import shutil
 import signal
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import exchange, runs, screening
+from curation import exchange, reward_models, runs, screening
 from curation.filters.base import Filter
 from curation.filters.contested import SCORES
 from curation.filters.registry import FILTERS
+from curation.store.scores import ScoreRun
 from curation.workspace import Workspace
 from tests.conftest import SMALL, done_here, hh, import_rows, until
 from training import engine
@@ -195,6 +197,35 @@ def test_scores_of_reward_models_are_handed_to_the_run(workspace, ids, tmp_path)
     (flag,) = workspace.flags.export("small")
     assert flag["reason"].startswith("2 of 2 reward models prefer the rejected side")
     assert kept(workspace) == {}  # no text had to be read
+
+
+def score_pairs(workspace, model, margins):
+    """Have a reward model of this name say these margins of the chosen sides, by pair."""
+    reward_models.register(workspace, model, "length", {}, "ana")
+    scores = {}
+    for pair in workspace.pairs.many(list(margins)):
+        scores |= {pair.chosen_id: margins[pair.pair_id], pair.rejected_id: 0.0}
+    file = workspace.folder / f"{model}.parquet"
+    columns = {"response_id": list(scores), "score": list(scores.values()), "truncated": [False] * len(scores)}
+    pq.write_table(pa.table(columns), file)
+    workspace.scores.add(ScoreRun(f"run-{model}", model, "{}", len(scores), 0, 0, 0.0, workspace.clock()), file, None)
+
+
+def test_reward_models_that_have_scored_the_dataset_are_a_committee(workspace, ids, at_once):
+    for model, factor in (("length", 9.0), ("one", 1.0), ("two", 3.0)):  # length is no member unless it is named
+        score_pairs(workspace, model, {pair_id: factor * (row - 1.5) for row, pair_id in enumerate(ids)})
+    run = runs.start_screening(workspace, "small", {"contested": {"scores": "models:all"}})
+    handed = pq.read_table(run.input / SCORES).to_pylist()
+    assert {(one["pair_id"], one["reward_model"]): one["chosen"] - one["rejected"] for one in handed} == {
+        (pair_id, model): factor * (row - 1.5) for row, pair_id in enumerate(ids) for model, factor in (("one", 1), ("two", 3))
+    }
+    runs.settle(workspace)
+    (flag,) = workspace.flags.export("small")
+    assert (flag["pair_id"], flag["reason"][:40]) == (ids[0], "2 of 2 reward models prefer the rejected")
+    with pytest.raises(ValueError, match="no reward model 'three': there is length, one, two"):
+        runs.start_screening(workspace, "small", {"contested": {"scores": "models:one,three"}})
+    with pytest.raises(ValueError, match="no pair of 'small' has scores of two of one; score it first"):
+        runs.start_screening(workspace, "small", {"contested": {"scores": "models:one"}})
 
 
 @pytest.mark.parametrize(

@@ -322,6 +322,33 @@ def test_the_real_rewardbench_file_is_read_whole(data):
     }  # fmt: skip
 
 
+def test_lists_of_strings_give_every_chosen_with_every_rejected_in_order(tmp_path):
+    row = {
+        "id": "tied:3", "prompt": "Name a primary colour.", "chosen": ["Red.", "Blue."], "rejected": ["Pink.", "Red.", ""],
+        "num_correct": 2, "models": ["a", "b"], "additional_metadata": {"method": "x"}, "subset": "Ties",
+    }  # fmt: skip
+    (tmp_path / "rows.jsonl").write_bytes(b"\n" + lines_of([row]) + GOOD)
+    *rows, after = read(tmp_path / "rows.jsonl")
+    assert [(one.pair.chosen.text, one.pair.rejected.text) for one in rows] == [
+        ("Red.", "Pink."), ("Red.", "Red."), ("Red.", ""), ("Blue.", "Pink."), ("Blue.", "Red."), ("Blue.", ""),
+    ]  # fmt: skip
+    assert {one.pair.prompt for one in rows} == {(turn("user", "Name a primary colour."),)}
+    others = {"id": "tied:3", "num_correct": 2, "models": ["a", "b"], "additional_metadata": {"method": "x"}}
+    assert {(one.subset, one.line, one.extra) for one in rows} == {("Ties", 2, json.dumps(others))}
+    assert (after.line, after.pair.chosen.text) == (3, "The Danube.")
+
+
+def test_lists_of_strings_take_mapped_columns_and_hh_prompts(tmp_path):
+    context = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c"
+    row = {"asked": context, "better": ["good"], "worse": ["bad", "worse"], "kind": "Math"}
+    (tmp_path / "rows.jsonl").write_bytes(lines_of([row]))
+    mapping = {"prompt": "asked", "chosen": "better", "rejected": "worse", "subset": "kind"}
+    rows = read(tmp_path / "rows.jsonl", mapping=mapping)
+    turns = (turn("user", "a"), turn("assistant", "b"), turn("user", "c"))
+    assert [one.pair for one in rows] == [Pair(turns, Response("good"), Response(text)) for text in ("bad", "worse")]
+    assert {(one.subset, one.extra) for one in rows} == {("Math", None)}
+
+
 def test_columns_that_are_called_otherwise_are_mapped(tmp_path):
     row = {"question": "q", "better": "good", "worse": "bad", "kind": "easy", "part": "test", "chosen": "not this"}
     (tmp_path / "rows.jsonl").write_bytes(lines_of([row]))
@@ -346,14 +373,37 @@ GOOD = lines_of(SMALL[:1])
         (b'{"chosen": "x", "rejected": null}\n', "no rejected: the columns are 'chosen', 'rejected'; map one with --map"),
         (
             b'{"chosen": 1, "rejected": "x"}\n',
-            "chosen and rejected are int and str: expected two strings or two lists of messages",
+            "chosen and rejected are int and str: expected two strings or two lists of messages or strings",
         ),
         (
             b'{"chosen": [], "rejected": "x"}\n',
-            "chosen and rejected are list and str: expected two strings or two lists of messages",
+            "chosen and rejected are list and str: expected two strings or two lists of messages or strings",
         ),
         (b'{"prompt": 3, "chosen": "x", "rejected": "y"}\n', "prompt is int: expected a string or a list of messages"),
-        (b'{"chosen": ["x"], "rejected": []}\n', "a message of chosen is 'x': expected a role and a text content"),
+        (
+            b'{"chosen": ["x"], "rejected": []}\n',
+            "rejected is an empty list: expected one string or more, as on the other side",
+        ),
+        (
+            b'{"chosen": [], "rejected": ["x"]}\n',
+            "chosen is an empty list: expected one string or more, as on the other side",
+        ),
+        (
+            b'{"chosen": ["x", 3], "rejected": ["y"]}\n',
+            "an answer in chosen is '3': expected a string, as the other answers are",
+        ),
+        (
+            b'{"chosen": ["x"], "rejected": ["y", null, "z"]}\n',
+            "an answer in rejected is 'None': expected a string, as the other answers are",
+        ),
+        (
+            b'{"chosen": [{"role": "assistant", "content": "x"}], "rejected": ["y"]}\n',
+            "an answer in chosen is \"{'role': 'assistant', 'content': 'x'}\": expected a string, as the other answers are",
+        ),
+        (
+            b'{"chosen": ["x", "\\ud83d"], "rejected": ["y", "z"]}\n',
+            "the text holds half a character (\\ud83d): expected valid Unicode",
+        ),
         (
             b'{"chosen": [{"role": "user"}], "rejected": []}\n',
             "a message of chosen is \"{'role': 'user'}\": expected a role and a text content",
@@ -458,6 +508,12 @@ def test_limit_counts_rows_over_all_files(tmp_path):
         (tmp_path / name).write_bytes(lines_of(numbered(3)) + b"bad\n")
     assert places(read(tmp_path, limit=5)) == [("a.jsonl", 1), ("a.jsonl", 2), ("a.jsonl", 3), ("a.jsonl", 4), ("b.jsonl", 1)]
     assert len(read(tmp_path, limit=100)) == 8
+
+
+def test_limit_counts_a_record_of_several_rows_once(tmp_path):
+    several = {"prompt": "q", "chosen": ["a", "b"], "rejected": ["c", "d"]}
+    (tmp_path / "rows.jsonl").write_bytes(lines_of([several, several, *numbered(3)]))
+    assert [line for _, line in places(read(tmp_path / "rows.jsonl", limit=3))] == [1, 1, 1, 1, 2, 2, 2, 2, 3]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "csv", "parquet", "json", "saved", "folder"])

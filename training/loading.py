@@ -4,7 +4,7 @@ What cannot be opened ends in one sentence that says what was seen and what was 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.md"]  # of a hub model: no pickles
+_BESIDE = ("*.json", "*.jinja", "*.model", "*.txt")  # what a score also depends on: settings, tokenizer, template
 _PICKLES = ("*.bin", "*.pt", "*.pth")
 _ENDS = 1 << 20  # bytes at either end of a file that go into a fingerprint
 _BYTES = {"float32": 4, "bfloat16": 2}
@@ -40,7 +41,7 @@ def place_of(name: str, *, revision: str = "", remote_code: bool = False) -> Pla
     found = located(name)
     folder = Path(found.place)
     if not folder.is_dir():
-        folder = _fetched(found.place, revision, remote_code)
+        folder = _fetched(found.place, revision, [*_WANTED, "*.py"] if remote_code else _WANTED)
     gguf = sorted(file.name for file in folder.glob("*.gguf"))
     if not any(folder.glob("*.safetensors")):
         if len(gguf) == 1:
@@ -54,11 +55,10 @@ def place_of(name: str, *, revision: str = "", remote_code: bool = False) -> Pla
     return Place(folder)
 
 
-def _fetched(name: str, revision: str, remote_code: bool) -> Path:
+def _fetched(name: str, revision: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    patterns = [*_WANTED, "*.py"] if remote_code else _WANTED
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
     except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
@@ -70,9 +70,11 @@ def _fetched(name: str, revision: str, remote_code: bool) -> Path:
 
 
 def fingerprint(place: Place) -> str:
-    """16 hex digits of a model's files: names, sizes, and the first and last MiB of each. Other weights, other digits."""
+    """16 hex digits of a model's files: names, sizes, and the first and last MiB of each. Other weights, another tokenizer or
+    another chat template give other digits."""
     digest = blake2b(digest_size=8)
-    for file in sorted(weight_files(place) + list(place.folder.glob("*.json"))):
+    beside = [file for pattern in _BESIDE for file in place.folder.glob(pattern)]
+    for file in sorted(weight_files(place) + beside):
         size = file.stat().st_size
         digest.update(f"{file.name} {size}\n".encode())
         with file.open("rb") as opened:
@@ -81,6 +83,32 @@ def fingerprint(place: Place) -> str:
                 opened.seek(-_ENDS, 2)
                 digest.update(opened.read(_ENDS))
     return digest.hexdigest()
+
+
+def fingerprint_of_all(names: Iterable[str]) -> str:
+    """The fingerprints of several models as one; "" where one of them is not on this machine."""
+    found = []
+    for name in names:
+        if not Path(located(name).place).is_dir():
+            return ""
+        found.append(fingerprint(place_of(name)))
+    return found[0] if len(found) == 1 else blake2b(" ".join(found).encode(), digest_size=8).hexdigest() if found else ""
+
+
+def commit_of(name: str) -> str:
+    """The commit a model on the hub stands at: of the copy on this machine, else as the hub says; "" without an answer."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    found = located(name)
+    if Path(found.place).is_dir():
+        return ""
+    if found.pinned:
+        return found.key.rpartition("@")[2]
+    try:
+        return HfApi().model_info(name, timeout=5).sha or ""
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError, RuntimeError):
+        return ""
 
 
 def licence(place: Place) -> str:
@@ -161,11 +189,33 @@ def tokenizer_of(place: Place, **arguments: Any) -> Any:
         raise ValueError(f"the tokenizer in {str(place.folder)!r} cannot be read: {one_line(error)}") from None
 
 
+def has_tokenizer(place: Place) -> bool:
+    """Whether a tokenizer is in its folder."""
+    return bool(place.gguf) or any(place.folder.glob("tokenizer*"))
+
+
+def tokenizer_named(name: str) -> Any:
+    """The tokenizer of the model of this name, without its weights. Raises ValueError where it cannot be had."""
+    found = located(name)
+    folder = Path(found.place)
+    if not folder.is_dir():
+        folder = _fetched(found.place, "", [one for one in _WANTED if one != "*.safetensors"])
+    return tokenizer_of(Place(folder) if has_tokenizer(Place(folder)) else place_of(name))
+
+
 def opened(auto: Any, place: Place, device: "torch.device", dtype: "torch.dtype", **arguments: Any) -> tuple[Any, list[str]]:
     """A model on its device, not training, and the names of weights that its files lack (then they are random).
 
     `auto` is one of transformers' classes. Raises ValueError where the files are not of such a model.
     """
+    model, told = opened_and_told(auto, place, device, dtype, **arguments)
+    return model, sorted(told["missing_keys"])
+
+
+def opened_and_told(
+    auto: Any, place: Place, device: "torch.device", dtype: "torch.dtype", **arguments: Any
+) -> tuple[Any, dict[str, Any]]:
+    """As `opened`, with all that transformers tells: missing_keys, unexpected_keys, mismatched_keys."""
     quiet()
     try:
         model, told = auto.from_pretrained(
@@ -178,18 +228,19 @@ def opened(auto: Any, place: Place, device: "torch.device", dtype: "torch.dtype"
         model.hf_quantizer, model.is_quantized = None, False
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
-    return model.to(device).eval(), sorted(told["missing_keys"])
+    return model.to(device).eval(), told
 
 
-def tensors(place: Place) -> Iterator[tuple[str, Any]]:
-    """Every tensor of its safetensors files, by name, one in memory at a time."""
+def tensors(place: Place, names: Container[str]) -> Iterator[tuple[str, Any]]:
+    """Those of these names among the tensors of its safetensors files, one in memory at a time."""
     from safetensors import SafetensorError, safe_open
 
     for file in weight_files(place):
         try:
             with safe_open(file, framework="pt") as opened_file:
                 for name in opened_file.keys():  # noqa: SIM118  not a dictionary
-                    yield name, opened_file.get_tensor(name)
+                    if name in names:
+                        yield name, opened_file.get_tensor(name)
         except SafetensorError as error:
             raise ValueError(f"the weights in {str(file)!r} cannot be read: {one_line(error)}") from None
 

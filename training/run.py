@@ -48,6 +48,7 @@ class Progress(BaseModel):
     message: str = ""
     at: float = 0.0  # seconds since the epoch
     rate: float | None = None  # units a second, measured since the process began
+    left: float | None = None  # seconds still needed, where the job knows better than its rate tells
 
 
 class Cancelled(Exception):
@@ -75,7 +76,7 @@ class Run:
         """A new run folder, queued; `input/` is there to be filled before it is started."""
         run = cls(folder)
         for inside in (run.input, run.output, run.checkpoints):
-            inside.mkdir(parents=True)
+            inside.mkdir(parents=True, exist_ok=inside == run.input)  # what it reads may be there already
         write_json(folder / "config.json", config.model_dump(mode="json"))
         run.write_state(State(kind=kind, module=module, title=title, queued_at=datetime.now(UTC)))
         return run
@@ -100,8 +101,13 @@ class Run:
         except FileNotFoundError:
             return Progress()
 
-    def tell(self, done: int, total: int, unit: str, message: str = "", *, seconds: float = 0.2) -> None:
-        """Say how far the job is, at most every `seconds`. Raises Cancelled when somebody asked it to stop."""
+    def tell(
+        self, done: int, total: int, unit: str, message: str = "", *, left: float | None = None, seconds: float = 0.2
+    ) -> None:
+        """Say how far the job is, at most every `seconds`. Raises Cancelled when somebody asked it to stop.
+
+        `left` is how many more seconds it needs, for a job whose units take unequal times.
+        """
         at = time.monotonic()
         if done < total and at - self._told < seconds:
             return
@@ -110,7 +116,7 @@ class Run:
         self._told = at
         since, first = self._began
         rate = (done - first) / (at - since) if at > since and done > first else None
-        told = Progress(done=done, total=total, unit=unit, message=message, at=time.time(), rate=rate)
+        told = Progress(done=done, total=total, unit=unit, message=message, at=time.time(), rate=rate, left=left)
         write_json(self.folder / "progress.json", told.model_dump(mode="json"))
         if self.stop.exists():
             raise Cancelled

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
@@ -18,12 +17,11 @@ from curation.filters.base import Flag, Numbers, Read, ReadingFilter, several
 from curation.pairs import Pair
 from curation.readings import Reader
 from training.embeddings import PACKAGED, Embedder, asked
+from training.rewards.sentence_features import side
 
 SCORES = "scores.parquet"  # in a run's input: pair_id, reward_model, chosen, rejected
 FEWEST = 60  # pairs of a subset from which a committee can learn anything
 _REGULAR = 1.0  # inverse strength of the heads' L2 penalty
-_WORD = re.compile(r"\w+")
-_SORRY = re.compile(r"(?i)\b(?:can['’]?t|won['’]?t|cannot|unable|sorry|afraid)\b")
 
 
 class Contested(ReadingFilter):
@@ -36,7 +34,11 @@ class Contested(ReadingFilter):
 
     threshold: float = Field(0.75, ge=0, le=1, description="the score from which a finding is a flag: 0.75 is odds of 3 to 1")
     blocks: int = Field(6, ge=4, le=10, description="parts a subset is cut into; each half of them trains one head")
-    scores: str = Field("", description="a file of reward models' scores: pair_id, reward_model, chosen, rejected")
+    scores: str = Field(
+        "",
+        description="reward models' scores: models:NAME,NAME or models:all of this workspace, or a file with pair_id, "
+        "reward_model, chosen, rejected",
+    )
     model: str = Field(PACKAGED, min_length=1, description="the embeddings: minilm, a folder, or a sentence-transformers id")
 
     def reader(self) -> Reader | None:
@@ -143,23 +145,8 @@ def _block(pair: Pair, blocks: int) -> int:
 def _features(pairs: Sequence[Pair], read: Read) -> Numbers:
     """What distinguishes chosen from rejected, (pairs, dimensions): embeddings and what can be counted, as differences."""
     prompts = read([asked(pair.prompt) for pair in pairs])
-    chosen = _side([pair.chosen.text for pair in pairs], prompts, read)
-    return chosen - _side([pair.rejected.text for pair in pairs], prompts, read)
-
-
-def _side(texts: list[str], prompts: Numbers, read: Read) -> Numbers:
-    vectors = read(texts)
-    near = np.sum(prompts * vectors, axis=1, keepdims=True)
-    return np.concatenate([vectors, 4 * near, np.array([_counted(text) for text in texts], np.float32)], axis=1)
-
-
-def _counted(text: str) -> list[float]:
-    """Length, lines, how many words are new, and four signs: each about as large as an embedding's differences."""
-    words = _WORD.findall(text.lower())
-    return [
-        math.log1p(len(words)), math.log1p(text.count("\n")), 4 * len(set(words)) / max(1, len(words)),
-        float("?" in text), float("!" in text), float(any(map(str.isdigit, text))), float(bool(_SORRY.search(text))),
-    ]  # fmt: skip
+    chosen, rejected = [pair.chosen.text for pair in pairs], [pair.rejected.text for pair in pairs]
+    return side(chosen, prompts, read(chosen)) - side(rejected, prompts, read(rejected))
 
 
 def _margins(features: Numbers, blocks: NDArray[Any], count: int) -> Numbers:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.stats.accuracy import Numbers
+from curation.stats.correlation import midranks, pearson
 from curation.stats.figures import FEWEST, Figure, Groups, drawn_units, estimated, replicates, with_certain_ends
 
 Level = Literal["nominal", "ordinal", "interval"]
@@ -265,24 +266,8 @@ def _correlation(x: Numbers, y: Numbers, weights: Numbers, method: str) -> Numbe
     """The correlation in each draw; NaN where one side is constant. x and y are (items,), weights (draws, items)."""
     if len(x) < FEWEST:
         return np.full(len(weights), np.nan)
-    (dx, sum_x), (dy, sum_y) = (_centred(_midranks(v, weights) if method == "spearman" else v[None], weights) for v in (x, y))
-    return np.clip(_ratio((weights * dx * dy).sum(axis=1), np.sqrt(sum_x * sum_y)), -1.0, 1.0)
-
-
-def _centred(x: Numbers, weights: Numbers) -> tuple[Numbers, Numbers]:
-    """Distances from the mean of each draw, and the sum of their squares: 0, not a rounding error, where all are equal."""
-    away = x - _ratio((weights * x).sum(axis=1), weights.sum(axis=1))[:, None]
-    squares = (weights * away**2).sum(axis=1)
-    return away, np.where(squares > weights.sum(axis=1) * (1e-12 * np.abs(x).max()) ** 2, squares, 0.0)
-
-
-def _midranks(x: Numbers, weights: Numbers) -> Numbers:
-    """The rank of each item in each draw, ties in the middle (and all half too low, which no correlation sees)."""
-    _, group, sizes = np.unique(x, return_inverse=True, return_counts=True)
-    up_to = weights[:, np.argsort(x, kind="stable")].cumsum(axis=1)[:, sizes.cumsum() - 1]
-    below = np.column_stack([np.zeros(len(weights)), up_to[:, :-1]])
-    middle: Numbers = (up_to + below) / 2
-    return middle[:, group]
+    one, other = (midranks(v, weights) if method == "spearman" else v for v in (x, y))
+    return pearson(one, other, weights)
 
 
 def _of_rater(replicas: Numbers, own: Numbers, units: int) -> Figure:

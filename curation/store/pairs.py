@@ -151,6 +151,27 @@ class PairStore:
             [dataset],
         )
 
+    def sides(self, dataset: str) -> list[tuple[str, str, str, str]]:
+        """Every pair of a dataset in the order of its first row: the ids of pair, prompt, chosen, rejected."""
+        return self._db.rows(
+            """
+            SELECT p.pair_id, p.prompt_id, p.chosen_id, p.rejected_id
+            FROM dataset_rows AS r JOIN pairs AS p ON p.pair_id = r.pair_id
+            WHERE r.dataset = $1 GROUP BY ALL ORDER BY min(r."row")
+            """,
+            [dataset],
+        )
+
+    def records_in_order(self, dataset: str) -> list[tuple[str, int, str, str | None, str, str]]:
+        """Every row with the record it was read from: file, line, subset, extra columns (JSON), ids of chosen and rejected."""
+        return self._db.rows(
+            """
+            SELECT r.file, r.line, r.subset, r.extra, p.chosen_id, p.rejected_id
+            FROM dataset_rows AS r JOIN pairs AS p ON p.pair_id = r.pair_id WHERE r.dataset = $1 ORDER BY r."row"
+            """,
+            [dataset],
+        )
+
     def read_ahead(self, pair_id: str, others: Callable[[], list[str]]) -> None:
         """Have a pair at hand, and when it must be read, these others too. Content never changes, so it can be kept."""
         if pair_id in self._read:

@@ -183,4 +183,24 @@ MIGRATIONS = (
         SELECT * FROM study_settlements
         QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY settled_at DESC, settlement_id DESC) = 1;
     """,
+    # 4: reward models, and what they say of responses
+    """
+    CREATE TABLE reward_models ( -- a name means one model for ever; fingerprint is "" where its files were not here
+        reward_model VARCHAR PRIMARY KEY, family VARCHAR NOT NULL, settings VARCHAR NOT NULL, compares BOOLEAN NOT NULL,
+        revision VARCHAR NOT NULL, fingerprint VARCHAR NOT NULL, licence VARCHAR NOT NULL, run_id VARCHAR NOT NULL,
+        person VARCHAR NOT NULL, registered_at TIMESTAMPTZ NOT NULL
+    );
+    CREATE TABLE score_runs (
+        run_id VARCHAR PRIMARY KEY, reward_model VARCHAR NOT NULL, what VARCHAR NOT NULL, texts INTEGER NOT NULL,
+        truncated INTEGER NOT NULL, tokens BIGINT NOT NULL, seconds DOUBLE NOT NULL, taken_at TIMESTAMPTZ NOT NULL
+    );
+    CREATE TABLE scores (
+        reward_model VARCHAR NOT NULL, response_id VARCHAR NOT NULL, score DOUBLE NOT NULL, truncated BOOLEAN NOT NULL,
+        run_id VARCHAR NOT NULL, PRIMARY KEY (reward_model, response_id)
+    );
+    CREATE TABLE model_preferences ( -- P(first is better); first_id comes before second_id
+        reward_model VARCHAR NOT NULL, first_id VARCHAR NOT NULL, second_id VARCHAR NOT NULL, preference DOUBLE NOT NULL,
+        truncated BOOLEAN NOT NULL, run_id VARCHAR NOT NULL, PRIMARY KEY (reward_model, first_id, second_id)
+    );
+    """,
 )

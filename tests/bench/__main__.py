@@ -1,14 +1,14 @@
 """`make bench`: imports and screens, then measures keys, the queue, a study of many raters, and what the reading filters
-cost; or `python -m tests.bench queue` for some of it."""
+and reward models cost; or `python -m tests.bench queue` for some of it."""
 
 import argparse
 import platform
 import tempfile
 from pathlib import Path
 
-from tests.bench import bulk, duplicates, embedding, keys, queue, studies, toxicity
+from tests.bench import bulk, duplicates, embedding, keys, queue, scoring, studies, toxicity
 
-PARTS = ("bulk", "keys", "queue", "studies", "embedding", "duplicates", "toxicity")
+PARTS = ("bulk", "keys", "queue", "studies", "embedding", "duplicates", "toxicity", "scoring")
 
 
 def main() -> None:
@@ -33,6 +33,8 @@ def main() -> None:
             embedding.run(Path(name, "embedding"))
         if "duplicates" in what:
             duplicates.run(Path(name, "duplicates"))
+        if "scoring" in what:
+            scoring.run(Path(name, "scoring"))
         if "toxicity" in what:  # last: it loads models here, and a child's peak memory counts from its parent's
             toxicity.run(150)
 

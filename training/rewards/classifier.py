@@ -32,6 +32,8 @@ class Classifier(Weighted):
         from transformers import AutoModelForSequenceClassification
 
         where, place, trusted = opening(self, device)
+        if place.gguf:
+            raise ValueError(f"{self.source!r} is no reward model: a GGUF file holds a causal model, which has no score")
         labels = len(loading.read_config(place.folder).get("id2label") or [0])
         tokenizer = loading.tokenizer_of(place, **trusted)
         model, missing = loading.opened(
@@ -69,9 +71,7 @@ class Classifier(Weighted):
             wanted = "pair" if encoder and not tokenizer.chat_template else "chat"
         if wanted == "pair" and not encoder:
             raise ValueError(f"{self.source!r} is a decoder: conversation=pair is for encoders, expected chat or hh")
-        return {"chat": lambda: transcripts.chat_template(tokenizer), "hh": lambda: transcripts.HH, "pair": lambda: None}[
-            wanted
-        ]()
+        return transcripts.HH if wanted == "hh" else transcripts.chat_template(tokenizer) if wanted == "chat" else None
 
 
 class EncoderScorer(Scorer):
@@ -130,7 +130,7 @@ def opening(family: Weighted, device: str) -> tuple[Any, loading.Place, dict[str
         raise ValueError(f"remote_code is {family.remote_code!r}: expected the model's own name, {family.source!r}, as consent")
     trusted = bool(family.remote_code)
     place = loading.place_of(family.source, revision=family.revision, remote_code=trusted)
-    if not trusted and "auto_map" in loading.read_config(place.folder) and _unknown_type(place):
+    if not trusted and not place.gguf and "auto_map" in loading.read_config(place.folder) and _unknown_type(place):
         raise ValueError(
             f"{family.source!r} brings code of its own: read it, and give remote_code={family.source} as consent to run it"
         )

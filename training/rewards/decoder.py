@@ -38,10 +38,13 @@ class Machine:
         self._budget = batch_tokens or (_GPU_TOKENS if device.type == "cuda" else _CPU_TOKENS)
         self.shares = self._may_share()
 
-    def planned(self, ids: Sequence[Ids]) -> list[list[Row]]:
-        """The rows of each batch, the longest first."""
-        share = self.shares and (self._window is None or max(map(len, ids), default=0) <= self._window)
-        packed = packing.rows(ids, share=share, longest=2 * self.max_length)
+    def may_share(self, ids: Sequence[Ids]) -> bool:
+        """Whether rows of these texts may share beginnings."""
+        return self.shares and (self._window is None or max(map(len, ids), default=0) <= self._window)
+
+    def planned(self, ids: Sequence[Ids], *, share: bool | None = None) -> list[list[Row]]:
+        """The rows of each batch, the longest first. They share beginnings where that may be, or as `share` says."""
+        packed = packing.rows(ids, share=self.may_share(ids) if share is None else share, longest=2 * self.max_length)
         return [[packed[row] for row in some] for some in packing.batches(packed, budget=self._budget)]
 
     def states(self, ids: Sequence[Ids], rows: Sequence[Row]) -> "torch.Tensor":
@@ -156,4 +159,5 @@ def _allowed(part: Places) -> NDArray[np.bool_]:
     Padding looks at padding: a token that looks at nothing would become NaN.
     """
     earlier = np.tril(np.ones(part.shape[1:] * 2, np.bool_))
-    return np.logical_and(earlier, (part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None]))
+    seen: NDArray[np.bool_] = (part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None])
+    return seen & earlier

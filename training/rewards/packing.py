@@ -12,6 +12,7 @@ from typing import NamedTuple
 Ids = Sequence[int]
 
 WORTH = 8  # shared tokens from which sharing pays
+_PASSES = 10  # over texts that are still alone: two of one prompt may stand on both sides of two that are more alike
 
 
 class Row(NamedTuple):
@@ -25,14 +26,26 @@ class Row(NamedTuple):
 def rows(texts: Sequence[Ids], *, share: bool = True, longest: int = 0) -> list[Row]:
     """Every text in one row. Texts that stand next to each other in alphabetical order share the most.
 
-    A text joins the row before it where that saves tokens, and at least as many as joining the text after it would. With
-    `longest` no row grows beyond so many tokens (a text alone may). Raises ValueError for a text without tokens.
+    With `longest` no row grows beyond so many tokens (a text alone may). Raises ValueError for a text without tokens.
     """
     if any(not len(text) for text in texts):
         raise ValueError(f"text {next(n for n, text in enumerate(texts) if not len(text))} has no tokens")
     if not share:
         return [Row((place,), 0, len(text)) for place, text in enumerate(texts)]
-    order = sorted(range(len(texts)), key=lambda place: (list(texts[place]), place))
+    left = sorted(range(len(texts)), key=lambda place: (list(texts[place]), place))
+    found: list[Row] = []
+    for _ in range(_PASSES):
+        some = _passed(texts, left, longest)
+        found += [row for row in some if len(row.places) > 1]
+        left = [row.places[0] for row in some if len(row.places) == 1]
+        if len(left) == len(some):
+            break
+    return found + [Row((place,), 0, len(texts[place])) for place in left]
+
+
+def _passed(texts: Sequence[Ids], order: Sequence[int], longest: int) -> list[Row]:
+    """One pass over texts in alphabetical order: a text joins the row before it where that saves tokens, and at least as
+    many as joining the text after it would."""
     alike = [common(texts[one], texts[other]) for one, other in pairwise(order)] + [0]
     found: list[Row] = []
     for number, place in enumerate(order):
@@ -57,7 +70,8 @@ def _joined(row: Row, texts: Sequence[Ids], place: int, before: int, after: int)
 def common(one: Ids, other: Ids) -> int:
     """How many tokens two texts have in common at their beginning; the last token of neither counts, as it is read from."""
     most = min(len(one), len(other)) - 1
-    if list(one[:most]) == list(other[:most]):
+    one, other = list(one[:most]), list(other[:most])  # a tuple is never equal to a list
+    if one == other:
         return most
     low, high = 0, most  # the first `low` are the same, the first `high` are not
     while high - low > 1:

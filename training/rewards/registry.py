@@ -6,10 +6,23 @@ from typing import Any
 from pydantic import ValidationError
 
 from training.rewards.base import Family
+from training.rewards.beaver import Beaver
 from training.rewards.classifier import Classifier
+from training.rewards.endpoint import Endpoint
+from training.rewards.ensemble import Ensemble
+from training.rewards.implicit import Implicit
 from training.rewards.length import Length
+from training.rewards.minilm_bt import MinilmBT
+from training.rewards.pair_rm import PairRM
+from training.rewards.starling import Starling
+from training.rewards.steam_shp import SteamSHP
+from training.rewards.ultra import Eurus, Ultra
+from training.rewards.ziya import Ziya
 
-FAMILIES: dict[str, type[Family]] = {one.name: one for one in (Classifier, Length)}
+_ALL: tuple[type[Family], ...] = (
+    Classifier, Starling, Ultra, Eurus, Beaver, Ziya, PairRM, SteamSHP, Implicit, Ensemble, Endpoint, Length, MinilmBT,
+)  # fmt: skip
+FAMILIES: dict[str, type[Family]] = {one.name: one for one in _ALL}
 
 
 def family(name: str, settings: Mapping[str, Any]) -> Family:
@@ -20,6 +33,9 @@ def family(name: str, settings: Mapping[str, Any]) -> Family:
         return FAMILIES[name].model_validate(dict(settings))
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "settings"
-        known = ", ".join(FAMILIES[name].model_fields) or "none"
-        raise ValueError(f"{name}: {field} is {first.get('input')!r}: {first['msg'].lower()} (settings: {known})") from None
+        own = first.get("ctx", {}).get("error")  # our own sentence
+        if not first["loc"]:
+            raise ValueError(f"{name}: {own}") from None  # on settings that do not go together
+        field, known = ".".join(map(str, first["loc"])), ", ".join(FAMILIES[name].model_fields) or "none"
+        what = own or first["msg"].lower()
+        raise ValueError(f"{name}: {field} is {first.get('input')!r}: {what} (settings: {known})") from None

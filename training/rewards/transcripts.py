@@ -69,10 +69,11 @@ def limit_of(tokenizer: Any, config: Any, wanted: int | None) -> int:
     return min(allowed, default=4096)
 
 
-def chat_template(tokenizer: Any) -> Render:
+def chat_template(tokenizer: Any, *, to_answer: bool = False) -> Render:
     """The tokenizer's own chat template. Raises ValueError where it has none.
 
-    A template that refuses a system message or two messages of one role in a row is given them joined.
+    A template that refuses a system message or two messages of one role in a row is given them joined. `to_answer` adds
+    what it writes before an answer, for a prompt that is given without one.
     """
     if not tokenizer.chat_template:
         raise ValueError(
@@ -85,10 +86,10 @@ def chat_template(tokenizer: Any) -> Render:
 
         messages = (*prompt, *response)
         try:
-            return _applied(tokenizer, messages)
+            return _applied(tokenizer, messages, to_answer)
         except TemplateError as refused:
             try:
-                return _applied(tokenizer, _joined(messages))
+                return _applied(tokenizer, in_turns(messages), to_answer)
             except TemplateError:
                 roles = ", ".join(one.role for one in messages)
                 raise ValueError(f"the model's chat template refuses a conversation of {roles}: {refused}") from None
@@ -96,13 +97,13 @@ def chat_template(tokenizer: Any) -> Render:
     return render
 
 
-def _applied(tokenizer: Any, messages: Sequence[Message]) -> str:
-    text = tokenizer.apply_chat_template([one._asdict() for one in messages], tokenize=False)
+def _applied(tokenizer: Any, messages: Sequence[Message], to_answer: bool) -> str:
+    text = tokenizer.apply_chat_template([one._asdict() for one in messages], tokenize=False, add_generation_prompt=to_answer)
     assert isinstance(text, str)
     return text
 
 
-def _joined(messages: Sequence[Message]) -> list[Message]:
+def in_turns(messages: Sequence[Message]) -> list[Message]:
     """The same conversation in turns of user and assistant: what stands before the first user turn is joined to it."""
     found: list[Message] = []
     for role, content in messages:
@@ -111,7 +112,7 @@ def _joined(messages: Sequence[Message]) -> list[Message]:
             found[-1] = Message(role, f"{found[-1].content}\n\n{content}")
         else:
             found.append(Message(role, content))
-    return [Message("user", ""), *found] if found[0].role == "assistant" else found
+    return [Message("user", ""), *found] if found and found[0].role == "assistant" else found
 
 
 def spoken(user: str, assistant: str, *, before: str = "", between: str = "", end: str = "") -> Render:
@@ -126,6 +127,30 @@ def spoken(user: str, assistant: str, *, before: str = "", between: str = "", en
         return before + between.join(turns) + end
 
     return render
+
+
+def framed(user: tuple[str, str], assistant: tuple[str, str], *, before: str = "", last: str | None = None) -> Render:
+    """A template of instruct models: the words of each turn between its two marks, user and assistant in turns.
+
+    `last` stands after the last answer in place of the assistant's second mark, where that is another.
+    """
+
+    def render(prompt: Conversation, response: Conversation) -> str:
+        turns = in_turns((*prompt, *response))
+        marks = [user if role == "user" else assistant for role, _ in turns]
+        if last is not None and turns and turns[-1].role == "assistant":
+            marks[-1] = (assistant[0], last)
+        return before + "".join(mark + turn.content + end for turn, (mark, end) in zip(turns, marks, strict=True))
+
+    return render
+
+
+def check_marks(tokenizer: Any, marks: Sequence[str], whose: str) -> None:
+    """Raise ValueError where a template's marks are no tokens of the tokenizer: then the model was trained with another."""
+    known = tokenizer.get_vocab()
+    for mark in marks:
+        if mark not in known:
+            raise ValueError(f"the tokenizer of {tokenizer.name_or_path!r} does not know {mark!r}: expected that of {whose}")
 
 
 HH = spoken("\n\nHuman: ", "\n\nAssistant: ")

@@ -1,0 +1,138 @@
+"""Pitfalls of reward models: how often each prefers a spoilt response to the original, by probe.
+
+The originals are the chosen responses of a dataset's pairs. A probing is an ordinary scoring run: spoilt responses are scored
+and stored by their content, and made again from the same recipe when the result is read.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from curation import benchmark, favourites, probes, scoring
+from curation.pairs import Pair
+from curation.probes import PROBES, Spoilt
+from curation.stats.accuracy import Numbers
+from curation.stats.pitfalls import Pitfall, share_preferred
+from curation.workspace import Workspace
+
+
+class Example(NamedTuple):
+    """An original and what a probe made of it, with how much higher the spoilt one scores."""
+
+    pair: Pair
+    spoilt: Spoilt
+    higher: float
+
+
+@dataclass(frozen=True)
+class Probed:
+    """One reward model's probing: the pairs, what each probe made of them, and the scores; NaN where there is none."""
+
+    reward_model: str
+    what: str
+    pairs: tuple[Pair, ...]
+    spoilt: dict[str, tuple[Spoilt | None, ...]]  # by probe, of each pair
+    original: Numbers  # (pairs,); 0 for a model that compares
+    scores: dict[str, Numbers]  # by probe, (pairs,); for a model that compares the log odds of the spoilt one
+    phrases: tuple[str, ...]  # its favourites
+
+    def pitfalls(self) -> dict[str, Pitfall]:
+        """By probe, how often the spoilt response scores higher."""
+        prompts = np.unique([one.prompt_id for one in self.pairs], return_inverse=True)[1].astype(np.int64)
+        return {name: share_preferred(self.original, self.scores[name], benchmark.rng(), groups=prompts) for name in PROBES}
+
+    def examples(self, probe: str, *, limit: int = 20) -> list[Example]:
+        """The pairs whose spoilt response is preferred most, the worst first."""
+        higher = self.scores[probe] - self.original
+        order = np.argsort(-np.nan_to_num(higher, nan=-np.inf), kind="stable")[:limit]
+        found = []
+        for place in order.tolist():
+            spoilt = self.spoilt[probe][place]
+            if spoilt is not None and np.isfinite(higher[place]):
+                found.append(Example(self.pairs[place], spoilt, float(higher[place])))
+        return found
+
+
+def recipe(workspace: Workspace, reward_model: str, pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """The model's favourite phrases: learnt on its scores of half the prompts, to be tried on the other half.
+
+    None of them where it has not scored these pairs: then there is nothing to learn from.
+    """
+    scores = workspace.scores.scores(reward_model)
+    scored = [
+        (side.text, scores[response_id])
+        for pair in pairs
+        if favourites.halves(pair.prompt_id) == 0
+        for response_id, side in ((pair.chosen_id, pair.chosen), (pair.rejected_id, pair.rejected))
+        if response_id in scores
+    ]
+    return tuple(one.phrase for one in favourites.favourites(scored)) if scored else ()
+
+
+def groups(pairs: Sequence[Pair], phrases: Sequence[str]) -> Iterator[scoring.Group]:
+    """Each original with each of its spoilt versions; where the prompt is what is spoilt, the spoilt one alone."""
+    for pair, made in zip(pairs, _spoilt(pairs, phrases), strict=True):
+        original = pair.chosen_id, scoring.spoken(pair.chosen.lead, pair.chosen.text)
+        yield scoring.Group(scoring.conversation(pair.prompt), (original,))
+        for spoilt in made.values():
+            if spoilt is not None:
+                response = spoilt.response_id, scoring.spoken(spoilt.response.lead, spoilt.response.text)
+                together = (response,) if spoilt.prompt_id != pair.prompt_id else (original, response)
+                yield scoring.Group(scoring.conversation(spoilt.prompt), together)
+
+
+def probed(workspace: Workspace, dataset: str, reward_model: str) -> Probed | None:
+    """The latest probing of a dataset's pairs by this reward model; None where there is none."""
+    return benchmark.kept(workspace, ("probed", dataset, reward_model), lambda: _probed(workspace, dataset, reward_model))
+
+
+def _probed(workspace: Workspace, dataset: str, reward_model: str) -> Probed | None:
+    told = latest(workspace, dataset, reward_model)
+    if told is None:
+        return None
+    wanted = scoring.Wanted.model_validate({name: told[name] for name in scoring.Wanted.model_fields if name in told})
+    pairs, phrases = scoring.labelled_pairs(workspace, wanted), tuple(told.get("phrases", ()))
+    made = list(_spoilt(pairs, phrases))
+    spoilt = {name: tuple(one[name] for one in made) for name in PROBES}
+    if workspace.scores.model(reward_model).compares:
+        preferences = workspace.scores.preferences(reward_model)
+        scores = {
+            name: np.array([_odds(preferences, *both) for both in zip(pairs, spoilt[name], strict=True)]) for name in PROBES
+        }
+        original = np.zeros(len(pairs))
+    else:
+        known = workspace.scores.scores(reward_model)
+        scores = {
+            name: np.array([known.get(one.response_id, np.nan) if one else np.nan for one in spoilt[name]]) for name in PROBES
+        }
+        original = np.array([known.get(pair.chosen_id, np.nan) for pair in pairs])
+    return Probed(reward_model, str(told["in words"]), tuple(pairs), spoilt, original, scores, phrases)
+
+
+def latest(workspace: Workspace, dataset: str, reward_model: str) -> dict[str, Any] | None:
+    """What the latest probing of a dataset by this reward model was told."""
+    found = [json.loads(one.what) for one in workspace.scores.runs() if one.reward_model == reward_model]
+    return next((one for one in reversed(found) if one.get("probes") and one.get("dataset") == dataset), None)
+
+
+def _spoilt(pairs: Sequence[Pair], phrases: Sequence[str]) -> Iterator[dict[str, Spoilt | None]]:
+    """What each probe makes of each pair's chosen response. Favourite phrases are tried only where they were not learnt."""
+    others = probes.others_of((one.prompt_id, one.chosen.text) for one in pairs)
+    for pair in pairs:
+        unseen = phrases if favourites.halves(pair.prompt_id) == 1 else ()
+        yield {name: probes.spoil(name, pair.prompt, pair.chosen, others=others, phrases=unseen) for name in PROBES}
+
+
+def _odds(preferences: dict[tuple[str, str], float], pair: Pair, spoilt: Spoilt | None) -> float:
+    """Log odds that the spoilt response is the better one."""
+    if spoilt is None:
+        return float("nan")
+    one, other = pair.chosen_id, spoilt.response_id
+    found = preferences.get((min(one, other), max(one, other)))
+    if found is None:
+        return float("nan")
+    better = np.clip(found if other < one else 1 - found, 1e-12, 1 - 1e-12)
+    return float(np.log(better / (1 - better)))

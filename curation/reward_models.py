@@ -1,0 +1,138 @@
+"""The registry of reward models: a name, the family, its settings, where it came from. A name means one model for ever."""
+
+import json
+import re
+from collections.abc import Mapping, Set
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from curation.store.scores import RewardModel
+from curation.workspace import Workspace
+from training import loading
+from training.models import located
+from training.rewards.base import Family
+from training.rewards.registry import FAMILIES, family
+
+LENGTH = "length"  # always there: the baseline to beat
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+
+
+def register(
+    workspace: Workspace, name: str, family_name: str, settings: Mapping[str, Any], person: str, *, run_id: str = "",
+    licence: str = "",
+) -> RewardModel:  # fmt: skip
+    """Put a reward model into the registry; its files, where they are on this machine, are looked at.
+
+    Members of an ensemble may be given as names of the registry. Raises ValueError for a name that is taken or cannot be used,
+    for settings the family does not have, and for files that are not what they should be.
+    """
+    check_name(workspace, name, built_in=family_name == LENGTH)
+    given = {**settings, **_members(workspace, settings)}
+    chosen = family(family_name, resolved(workspace, given))
+    given = placed(workspace, given, set(chosen.sources()))
+    if "revision" in type(chosen).model_fields and not given.get("revision") and "source" in given:
+        given["revision"] = loading.commit_of(str(given["source"]))  # what a name means on the hub changes, a commit does not
+    kept = family(family_name, given).model_dump(mode="json", exclude_defaults=True)
+    licences, revisions = [licence], []
+    for source in chosen.sources():
+        if Path(located(source).place).is_dir():
+            place = loading.place_of(source)
+            licences.append(loading.licence(place))
+        revisions.append(located(source).key.rpartition("@")[2] if not Path(source).is_dir() else "")
+    model = RewardModel(
+        name, family_name, json.dumps(kept), chosen.compares, ", ".join(dict.fromkeys(filter(None, revisions))),
+        loading.fingerprint_of_all(chosen.sources()), ", ".join(dict.fromkeys(filter(None, licences))), run_id, person,
+        workspace.clock(),
+    )  # fmt: skip
+    workspace.scores.register(model)
+    return model
+
+
+def check_name(workspace: Workspace, name: str, *, built_in: bool = False) -> None:
+    """Raise ValueError for a name that no new reward model can have. Only the `built_in` one may be called `length`."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"the name {name!r} cannot be used: expected up to 60 letters, digits, '.', '_' or '-', not beginning with a mark"
+        )
+    taken = {one.reward_model for one in workspace.scores.models()} | (set() if built_in else {LENGTH})
+    if name in taken:
+        raise ValueError(f"there is a reward model {name!r} already: choose another name")
+
+
+def all_models(workspace: Workspace) -> list[RewardModel]:
+    """Every registered reward model, `length` among them from the start."""
+    if not any(one.reward_model == LENGTH for one in workspace.scores.models()):
+        with suppress(ValueError):  # another session was first
+            register(workspace, LENGTH, "length", {}, "elephant")
+    return workspace.scores.models()
+
+
+def model_named(workspace: Workspace, name: str) -> RewardModel:
+    """The reward model of this name. Raises ValueError that lists those there are."""
+    all_models(workspace)
+    return workspace.scores.model(name)
+
+
+def opened_by(workspace: Workspace, model: RewardModel) -> Family:
+    """The family with the model's settings, its folders named so that they can be opened."""
+    return family(model.family, resolved(workspace, json.loads(model.settings)))
+
+
+def resolved(workspace: Workspace, value: Any) -> Any:
+    """Settings in which a path inside the workspace (`runs/ID/model`) is absolute: a workspace may be moved."""
+    if isinstance(value, Mapping):
+        return {name: resolved(workspace, one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [resolved(workspace, one) for one in value]
+    if isinstance(value, str) and value.startswith("runs/") and (workspace.folder / value).is_dir():
+        return str((workspace.folder / value).absolute())
+    return value
+
+
+def placed(workspace: Workspace, value: Any, models: Set[str]) -> Any:
+    """Settings in which the folders among these `models` are absolute, or named from the workspace on where they are a run's:
+    whoever opens them later may stand in another folder. What `resolved` undoes."""
+    if isinstance(value, Mapping):
+        return {name: placed(workspace, one, models) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [placed(workspace, one, models) for one in value]
+    if not isinstance(value, str) or value not in models or not Path(value).expanduser().is_dir():
+        return value
+    folder, runs = Path(value).expanduser().absolute(), workspace.runs.absolute()
+    return f"runs/{folder.relative_to(runs).as_posix()}" if folder.is_relative_to(runs) else str(folder)
+
+
+def _members(workspace: Workspace, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of an ensemble in full, where they are given as names."""
+    given = settings.get("members")
+    if isinstance(given, str):
+        given = [one.strip() for one in given.split(",") if one.strip()]
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        return {}
+    members = []
+    for name in given:
+        one = model_named(workspace, name)
+        members.append({"family": one.family, **json.loads(one.settings)})
+    return {"members": members}
+
+
+def described(model: RewardModel) -> str:
+    """What it is, in a line: family, source, revision, licence."""
+    settings = json.loads(model.settings)
+    parts = [model.family, str(settings.get("source", "")), model.revision, model.licence and f"licence {model.licence}"]
+    return " · ".join(part for part in parts if part)
+
+
+def families() -> list[dict[str, Any]]:
+    """Every family with what it is, its template, its tokenizer and its settings."""
+    return [
+        {
+            "family": name, "what it is": kind.description(), "template": kind.template, "tokenizer": kind.tokenizer,
+            "settings": {
+                field: {"default": None if one.is_required() else one.default, "means": one.description or ""}
+                for field, one in kind.model_fields.items()
+            },
+        }
+        for name, kind in FAMILIES.items()
+    ]  # fmt: skip

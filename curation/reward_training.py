@@ -1,0 +1,171 @@
+"""Training reward models: which pairs, split by conversation, with which margins; and the trained model registered."""
+
+import json
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from curation import reward_models, scoring
+from curation.pairs import Pair, parse
+from curation.released import released
+from curation.workspace import Workspace
+from training import engine
+from training.reward import SUMMARY, Training
+from training.reward_data import PAIRS
+from training.run import OVER, Run
+
+_AT_ONCE = 5000
+_SCHEMA = pa.schema(
+    [
+        ("pair_id", pa.string()), ("split", pa.string()), ("subset", pa.string()), ("prompt", pa.string()),
+        ("chosen", pa.string()), ("rejected", pa.string()), ("margin", pa.float64()),
+    ]
+)  # fmt: skip
+
+
+class Wanted(Training):
+    """What a training run is asked for: the data, and how to train."""
+
+    data: str = Field(
+        min_length=1,
+        description="what it learns from: DATASET, DATASET/SUBSET, release:NAME or release:NAME/SUBSET; several with commas",
+    )
+    count: int = Field(0, ge=0, description="only so many pairs of each, the same ones each time; 0: all")
+    held_out: float = Field(0.1, ge=0, le=0.9, description="share of the conversations it is tested on and never sees")
+    split_seed: int = Field(0, description="another number, another split")
+    margins: str = Field(
+        "", description="where a pair's margin comes from: contested (how strongly its votes prefer the label), or none"
+    )
+
+
+class Chosen(NamedTuple):
+    """A pair on its way to a training run. `swapped` where a release turned its label round."""
+
+    pair_id: str
+    subset: str
+    swapped: bool
+
+
+def hand_over(workspace: Workspace, wanted: Wanted, folder: Path) -> Training:
+    """Write the pairs into the folder; returns the run's settings. Raises ValueError for data that is not there."""
+    reward_models.check_name(workspace, wanted.model)
+    if wanted.model in _in_training(workspace):
+        raise ValueError(f"a reward model {wanted.model!r} is being trained: choose another name, or cancel that run")
+    chosen = _once([one for part in _parts(wanted.data) for one in _chosen(workspace, *part, count=wanted.count)])
+    margins = _margins(workspace, wanted)
+    with pq.ParquetWriter(folder / PAIRS, _SCHEMA, compression="zstd") as writer:
+        counts = {"train": 0, "held out": 0}
+        for rows in _rows(workspace, chosen, wanted, margins):
+            writer.write_table(pa.Table.from_pylist(rows, _SCHEMA))
+            for row in rows:
+                counts[row["split"]] += 1
+    if not counts["train"]:
+        raise ValueError(f"{wanted.data!r} leaves no pair to train on: expected a smaller held_out or more data")
+    return Training.model_validate(wanted.model_dump(include=set(Training.model_fields)))
+
+
+def _in_training(workspace: Workspace) -> set[str]:
+    """The names of the reward models that runs are making now."""
+    runs = [Run(file.parent) for file in workspace.runs.glob("*-reward*/state.json")]
+    return {str(one.config()["model"]) for one in runs if one.state().kind == "reward" and engine.watch(one).status not in OVER}
+
+
+def take_in(workspace: Workspace, run: Run) -> None:
+    """Register the model a finished run trained; a second time does nothing."""
+    if run.run_id in workspace.scores.taken_in():
+        return
+    summary = json.loads((run.output / SUMMARY).read_text())
+    settings = _beside(run, summary["settings"])
+    reward_models.register(
+        workspace, summary["model"], summary["family"], settings, "elephant", run_id=run.run_id,
+        licence=summary.get("licence", ""),
+    )  # fmt: skip
+
+
+def _beside(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings in which the run's own folders are named from the workspace on."""
+    return {
+        name: f"runs/{run.run_id}/{value}" if isinstance(value, str) and value and (run.folder / value).is_dir() else value
+        for name, value in settings.items()
+    }
+
+
+def _parts(data: str) -> Iterator[tuple[str, str, str]]:
+    """Dataset (or ""), release (or ""), subset, of each part named."""
+    for one in filter(None, map(str.strip, data.split(","))):
+        name, _, subset = one.partition("/")
+        yield ("", name.removeprefix("release:"), subset) if name.startswith("release:") else (name, "", subset)
+
+
+def _chosen(workspace: Workspace, dataset: str, release: str, subset: str, *, count: int) -> list[Chosen]:
+    if release:
+        known = {one.name: one.dataset for one in workspace.releases.all()}
+        if release not in known:
+            raise ValueError(f"no release {release!r}: there is {', '.join(known) or 'none yet'}")
+        dataset = known[release]
+    swapped = released(workspace, dataset, release).swapped
+    pair_ids = scoring.chosen_pairs(workspace, dataset, release=release, subset=subset, count=count)
+    rows = reversed(workspace.pairs.rows_in_order(dataset))
+    subsets = {pair_id: one for _, pair_id, one, _ in rows if subset in ("", one)}
+    return [Chosen(one, subsets[one], one in swapped) for one in pair_ids]
+
+
+def _once(chosen: list[Chosen]) -> list[Chosen]:
+    """Each pair as the first part holds it. Raises ValueError where another part holds its label turned round."""
+    found: dict[str, Chosen] = {}
+    for one in chosen:
+        if found.setdefault(one.pair_id, one).swapped != one.swapped:
+            raise ValueError(
+                f"pair {one.pair_id} is in the data with its label and with its label turned round: expected a release or its "
+                "dataset, not both"
+            )
+    return list(found.values())
+
+
+def _margins(workspace: Workspace, wanted: Wanted) -> dict[str, float]:
+    """Each pair's margin, from its label's side."""
+    if wanted.margins in ("", "none"):
+        return {}
+    if wanted.margins != "contested":
+        raise ValueError(f"margins is {wanted.margins!r}: expected contested or none")
+    found: dict[str, float] = {}
+    for dataset, release, _ in _parts(wanted.data):
+        name = dataset or next(one.dataset for one in workspace.releases.all() if one.name == release)
+        found |= {pair_id: json.loads(detail)["mean"] for pair_id, detail in workspace.flags.details(name, "contested")}
+    if not found:
+        raise ValueError("margins=contested needs that filter's votes: elephant screen DATASET --filter contested")
+    return found
+
+
+def _rows(
+    workspace: Workspace, chosen: list[Chosen], wanted: Wanted, margins: dict[str, float]
+) -> Iterator[list[dict[str, Any]]]:
+    for start in range(0, len(chosen), _AT_ONCE):
+        some = chosen[start : start + _AT_ONCE]
+        pairs = {one.pair_id: one for one in workspace.pairs.many([one.pair_id for one in some])}
+        yield [_row(one, pairs[one.pair_id], wanted, margins.get(one.pair_id)) for one in some]
+
+
+def _row(one: Chosen, pair: Pair, wanted: Wanted, margin: float | None) -> dict[str, Any]:
+    labelled = pair.swapped() if one.swapped else pair
+    if margin is not None and one.swapped:
+        margin = -margin
+    sides = [scoring.spoken(side.lead, side.text) for side in (labelled.chosen, labelled.rejected)]
+    return {
+        "pair_id": one.pair_id, "split": split_of(pair, wanted.held_out, wanted.split_seed), "subset": one.subset,
+        "prompt": scoring.conversation(pair.prompt), "chosen": sides[0], "rejected": sides[1], "margin": margin,
+    }  # fmt: skip
+
+
+def split_of(pair: Pair, held_out: float, seed: int) -> str:
+    """ "train" or "held out". Pairs whose conversations begin with the same human turn are on one side: so no prompt, and
+    no longer version of it, is in both. Hashes decide, so a pair's side depends on no other pair."""
+    turns = (*pair.prompt, *parse(pair.chosen.lead + pair.chosen.text))  # sides without a common beginning have no prompt
+    begins = next((one.content for one in turns if one.role == "user"), pair.prompt_id if pair.prompt else pair.pair_id)
+    digest = blake2b(f"{seed}\n{begins}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return "held out" if int.from_bytes(digest) < held_out * 2**64 else "train"

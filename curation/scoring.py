@@ -1,0 +1,229 @@
+"""Scoring: which responses a reward model is to score, handed over to a run once each, and taken in when it has ended."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from curation import reward_models
+from curation.pairs import RESPONSE_LEAD, Pair, Turn, parse
+from curation.released import released
+from curation.store.scores import ScoreRun
+from curation.workspace import Workspace
+from training.run import Run
+from training.score import DUELS, PREFERENCES, SCORES, SUMMARY, TEXTS, Scoring
+
+_AT_ONCE = 5000
+
+
+class Wanted(BaseModel):
+    """What a scoring run is asked for; the command's --set and the page's form are made from these fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reward_model: str = Field(min_length=1, description="its name in the registry: elephant reward-models")
+    dataset: str = Field("", description="score both sides of this dataset's pairs")
+    release: str = Field("", description="with dataset: only the pairs this release keeps")
+    study: str = Field("", description="score the responses of this study's items")
+    count: int = Field(0, ge=0, description="only so many of the dataset's pairs, the same ones each time; 0: all")
+    subset: str = Field("", description="with dataset: only this subset")
+    probes: bool = Field(False, description="with dataset: spoil each response in every way a probe knows, and score that")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: a GPU where there is one")
+
+
+class Text(NamedTuple):
+    """A response on its way to a reward model. Conversations are JSON, [[role, content], ...]."""
+
+    response_id: str
+    prompt: str
+    response: str
+
+
+class Duel(NamedTuple):
+    """Two responses to one prompt, on their way to a model that compares. `first_id` comes before `second_id`."""
+
+    first_id: str
+    second_id: str
+    prompt: str
+    first: str
+    second: str
+
+
+def hand_over(workspace: Workspace, wanted: Wanted, folder: Path) -> Scoring:
+    """Write what has no score yet into the folder; returns the run's settings. Raises ValueError when nothing is missing.
+
+    A probing of texts that are all scored is a run without texts.
+    """
+    model = reward_models.model_named(workspace, wanted.reward_model)
+    what, unit, pairs, more = _what(workspace, wanted, compares=model.compares)
+    if model.compares:
+        known = set(workspace.scores.preferences(model.reward_model))
+        count = _written(folder / DUELS, Duel, pairs, _duels, known, lambda one: one[:2])
+    else:
+        known_ids = set(workspace.scores.scores(model.reward_model))
+        count = _written(folder / TEXTS, Text, pairs, _texts, known_ids, lambda one: one[0])
+    if not count.texts and not wanted.probes:  # a probing is to be found again under its dataset, whoever scored its texts
+        raise ValueError(f"{model.reward_model} has scored {what} already: nothing is missing")
+    opened = reward_models.opened_by(workspace, model)
+    return Scoring(
+        reward_model=model.reward_model, family=model.family, settings=opened.model_dump(mode="json"), pairs=count.groups,
+        unit=unit, of={**wanted.model_dump(mode="json", exclude_defaults=True), **more, "in words": what}, device=wanted.device,
+        fingerprint=model.fingerprint,
+    )  # fmt: skip
+
+
+def take_in(workspace: Workspace, run: Run) -> None:
+    """Store what a finished scoring wrote, in one transaction; a second time does nothing.
+
+    Raises ValueError where its numbers are not there, cannot be read, or are none.
+    """
+    settings = Scoring.model_validate(run.config())
+    summary = json.loads((run.output / SUMMARY).read_text())
+    ended = run.state().ended_at or workspace.clock()
+    done = ScoreRun(
+        run.run_id, settings.reward_model, json.dumps(settings.of), summary["texts"], summary["truncated"], summary["tokens"],
+        summary["seconds"], ended,
+    )  # fmt: skip
+    files = [run.output / name if (run.output / name).is_file() else None for name in (SCORES, PREFERENCES)]
+    if not any(files):
+        raise ValueError(f"{str(run.output)!r} holds neither {SCORES} nor {PREFERENCES}")
+    workspace.scores.add(done, *files)
+
+
+class Group(NamedTuple):
+    """Responses to one prompt, by id: a pair's two, or all of a study's item; and which of them meet when compared."""
+
+    prompt: str
+    responses: tuple[tuple[str, str], ...]  # response id, conversation
+
+
+def _what(workspace: Workspace, wanted: Wanted, *, compares: bool) -> tuple[str, str, Iterator[Group], dict[str, Any]]:
+    """What is scored in words, what its progress is counted in, the responses, and what else must be known to find them."""
+    if bool(wanted.dataset) == bool(wanted.study):
+        raise ValueError("a scoring wants a dataset or a study: expected dataset=NAME or study=NAME, one of them")
+    if wanted.study:
+        if wanted.release or wanted.probes or wanted.subset or wanted.count:
+            raise ValueError("release, subset, count and probes go with dataset=NAME, not with a study")
+        workspace.studies.check(wanted.study)
+        return f"study {wanted.study}", "items", _of_study(workspace, wanted.study), {}
+    chosen = chosen_pairs(workspace, wanted.dataset, release=wanted.release, subset=wanted.subset, count=wanted.count)
+    words = f"dataset {wanted.dataset}" if not wanted.release else f"release {wanted.release} of {wanted.dataset}"
+    words += f", subset {wanted.subset}" if wanted.subset else ""
+    words += f", {len(chosen):,} pairs" if wanted.count else ""
+    if wanted.probes:
+        from curation import pitfalls
+
+        pairs = labelled_pairs(workspace, wanted)
+        phrases = () if compares else pitfalls.recipe(workspace, wanted.reward_model, pairs)
+        return f"probes of {words}", "probes", pitfalls.groups(pairs, phrases), {"phrases": phrases}
+    return words, "pairs", of_pairs(workspace, chosen), {}
+
+
+def chosen_pairs(workspace: Workspace, dataset: str, *, release: str = "", subset: str = "", count: int = 0) -> list[str]:
+    """Distinct pairs of a dataset in the order of their first row; with `count` so many of them, drawn by their hashes.
+
+    Raises ValueError for an unknown dataset, release or subset.
+    """
+    workspace.pairs.dataset(dataset)
+    subsets = workspace.pairs.subsets(dataset)
+    if subset and subset not in subsets:
+        raise ValueError(f"no subset {subset!r} in {dataset!r}: there is {', '.join(filter(None, subsets)) or 'none'}")
+    dropped = released(workspace, dataset, release).dropped
+    rows = workspace.pairs.rows_in_order(dataset)
+    found = [pair for pair in dict.fromkeys(one for _, one, part, _ in rows if subset in ("", part)) if pair not in dropped]
+    if count and count < len(found):
+        drawn = set(sorted(found)[:count])  # ids are hashes of content: their order is chance, and the same each time
+        found = [one for one in found if one in drawn]
+    if not found:
+        raise ValueError(f"{dataset!r} has no pairs left to score")
+    return found
+
+
+def labelled_pairs(workspace: Workspace, wanted: Wanted) -> list[Pair]:
+    """The pairs a scoring is asked for, under the labels its release gave them."""
+    chosen = chosen_pairs(workspace, wanted.dataset, release=wanted.release, subset=wanted.subset, count=wanted.count)
+    swapped = released(workspace, wanted.dataset, wanted.release).swapped
+    return [one.swapped() if one.pair_id in swapped else one for one in workspace.pairs.many(chosen)]
+
+
+def of_pairs(workspace: Workspace, pair_ids: list[str]) -> Iterator[Group]:
+    """The two sides of each pair."""
+    for start in range(0, len(pair_ids), _AT_ONCE):
+        for pair in workspace.pairs.many(pair_ids[start : start + _AT_ONCE]):
+            yield group_of(pair)
+
+
+def group_of(pair: Pair) -> Group:
+    """A pair's prompt and sides as conversations."""
+    sides = ((pair.chosen_id, pair.chosen), (pair.rejected_id, pair.rejected))
+    return Group(conversation(pair.prompt), tuple((one, spoken(side.lead, side.text)) for one, side in sides))
+
+
+def _of_study(workspace: Workspace, study: str) -> Iterator[Group]:
+    leads = workspace.scores.unusual_leads(study)  # a response is read alike, whether it comes from a dataset or a study
+    for content in workspace.studies.contents(study).values():
+        given = [(one, spoken(leads.get(one, RESPONSE_LEAD), text)) for one, text in content.texts.items() if text is not None]
+        if given:
+            yield Group(conversation(content.prompt), tuple(given))
+
+
+def conversation(turns: tuple[Turn, ...] | list[Turn]) -> str:
+    """Turns as a run reads them. Text before the first marker has no role: it is taken for a system message."""
+    return json.dumps([[one.role or "system", one.content] for one in turns], ensure_ascii=False)
+
+
+def spoken(lead: str, text: str) -> str:
+    """A response as a conversation: one assistant message, and the further turns where its text holds some."""
+    turns = parse(lead + text)
+    if turns and turns[0].role == "":
+        turns[0] = Turn("assistant", turns[0].content, "")
+    return conversation(turns or [Turn("assistant", "", "")])
+
+
+class _Count(NamedTuple):
+    texts: int
+    groups: int  # that hold at least one of them
+
+
+def _texts(group: Group) -> Iterator[Text]:
+    for response_id, response in group.responses:
+        yield Text(response_id, group.prompt, response)
+
+
+def _duels(group: Group) -> Iterator[Duel]:
+    """Every two of the responses, each pair once."""
+    ordered = sorted(group.responses)
+    for place, (first_id, first) in enumerate(ordered):
+        for second_id, second in ordered[place + 1 :]:
+            yield Duel(first_id, second_id, group.prompt, first, second)
+
+
+def _written(
+    path: Path, kind: type[Text] | type[Duel], groups: Iterator[Group], parts: Callable[[Group], Iterator[Any]],
+    known: set[Any], key: Callable[[Any], Any],
+) -> _Count:  # fmt: skip
+    """Write what is not known yet, each once."""
+    schema = pa.schema([(name, pa.string()) for name in kind._fields])
+    known, texts, held = set(known), 0, 0
+    waiting: list[Any] = []
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for group in groups:
+            fresh = {key(one): one for one in parts(group) if key(one) not in known}  # two sides may be the same
+            known.update(fresh)
+            waiting += fresh.values()
+            held += bool(fresh)
+            if len(waiting) >= _AT_ONCE:
+                writer.write_table(_table(waiting, schema))
+                texts, waiting = texts + len(waiting), []
+        if waiting:
+            writer.write_table(_table(waiting, schema))
+    return _Count(texts + len(waiting), held)
+
+
+def _table(records: list[Any], schema: pa.Schema) -> pa.Table:
+    columns = zip(*records, strict=True)
+    return pa.table([pa.array(column, pa.string()) for column in columns], schema=schema)

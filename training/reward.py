@@ -1,0 +1,153 @@
+"""Trains a reward model on pairs, as a background run: `python -m training.reward RUN_FOLDER`.
+
+    input/pairs.parquet       what it learns from and is tried on: see training/reward_data.py
+    metrics.jsonl             a line a step
+    model/                    the reward model, with a card
+    output/summary.json       what was made and how it fares on the held-out pairs; it is written last
+
+A stopped run goes on from its last checkpoint, on a CPU to the very numbers of an undisturbed one.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from training import engine, model_card, reward_data
+from training.reward_data import MODEL, Trained, say
+from training.run import Cancelled, Run, write_json
+
+SUMMARY = "summary.json"
+HEAD = "minilm-bt"
+
+
+class Training(BaseModel):
+    """What a training run is told. The fields are the command's flags and the page's form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1, description="the name of the reward model that is made")
+    base: str = Field(
+        HEAD, min_length=1,
+        description="what it is made from: minilm-bt (a head on sentence embeddings, minutes on a CPU), or a causal model: "
+        "a folder, smollm2, or an id on the hub",
+    )  # fmt: skip
+    data: str = Field("", description="what the pairs are, in words, for the model card")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the new head and the order of the pairs")
+    epochs: int = Field(1, ge=1, description="how often each pair is read")
+    max_steps: int = Field(0, ge=0, description="stop after so many steps; 0: no limit")
+    learning_rate: float = Field(0.0, ge=0, lt=1, description="0: 1e-5, with LoRA 1e-4. It rises at first, then falls to 0")
+    batch_pairs: int = Field(16, ge=1, description="pairs computed at once")
+    accumulate: int = Field(1, ge=1, description="batches that make a step")
+    lora_rank: int = Field(0, ge=0, description="train low-rank changes (LoRA) of this rank; 0: all weights")
+    max_length: int = Field(1024, ge=8, description="tokens read of prompt and response together, at most what the model can")
+    too_long: Literal["cut", "drop"] = Field(
+        "cut", description="of a longer text: cut its beginning, or leave the pair out. Either is counted"
+    )
+    label_smoothing: float = Field(0.0, ge=0, le=0.5, description="the share of labels taken to be turned round")
+    centring: float = Field(0.01, ge=0, description="how strongly scores are drawn towards a mean of 0")
+    margin_weight: float = Field(
+        0.0, ge=0, description="difference of scores asked for, for each unit of a pair's preference strength; 0: none"
+    )
+    eval_every: int = Field(50, ge=1, description="steps between two looks at the held-out pairs")
+    save_every: int = Field(50, ge=1, description="steps between two checkpoints")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the computation: auto is bfloat16 on a GPU, float32 on a CPU"
+    )
+    penalty: float = Field(
+        0.0, ge=0, description="minilm-bt: inverse strength of the L2 penalty; 0: the best in a cross-validation by prompt"
+    )
+    embeddings: str = Field("minilm", min_length=1, description="minilm-bt: minilm, a folder, or a sentence-transformers id")
+
+
+def train(run: Run) -> None:
+    """The job. What is finished is not done again. Raises ValueError, OSError or MemoryError with a sentence that says why
+    it cannot go on."""
+    if (run.output / SUMMARY).exists():
+        return
+    settings = Training.model_validate(run.config())
+    run.tell(0, 1, "pairs", f"opening {settings.base}", seconds=0)
+    with plain_reasons(run, settings):
+        made = _made(run, settings)
+        found = summary(settings, made)
+        (run.folder / MODEL / "README.md").write_text(model_card.card(found), encoding="utf-8")
+        write_json(run.output / SUMMARY, found)
+    tally = made.tally()
+    words = f"held-out accuracy {tally.accuracy:.3f} (n={tally.n:,})" if tally.accuracy is not None else "nothing held out"
+    say(words)
+    for checkpoint in run.checkpoints.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)  # three times the size of the model
+    pairs = len(made.used.train) * settings.epochs
+    run.tell(pairs, pairs, "pairs", words)
+
+
+def _made(run: Run, settings: Training) -> Trained:
+    pairs = reward_data.read(run.input)
+    if settings.base == HEAD:
+        from training.reward_head import train as train_head
+
+        return train_head(run, settings, pairs)
+    # one process, one GPU: the trainer refuses several that no launcher shares out
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    from training.reward_classifier import train as train_classifier
+
+    return train_classifier(run, settings, pairs)
+
+
+def summary(settings: Training, made: Trained) -> dict[str, Any]:
+    """What summary.json says: how the model is registered, what it was made of, how it fares."""
+    tally = made.tally()
+    return {
+        "model": settings.model,
+        "family": made.family,
+        "settings": {"source": MODEL, **made.settings},  # its folder, as seen from the run's
+        "base": made.base,
+        "licence": made.base["licence"],
+        "training": settings.model_dump(mode="json"),
+        "data": settings.data,
+        "data_hash": made.used.hash(),
+        "pairs": made.used.counts(),
+        "too_long": sum(made.too_long.values()),
+        "too_long_by_split": made.too_long,
+        "steps": made.steps,
+        "held_out": {**tally.record(), "subsets": {name: one.record() for name, one in made.by_subset().items()}},
+        "notes": list(made.notes),
+        "versions": model_card.versions(),
+    }
+
+
+@contextmanager
+def plain_reasons(run: Run, settings: Training) -> Iterator[None]:
+    """Turns a full disk and a full memory into sentences that say what can be done."""
+    try:
+        yield
+    except (Cancelled, ValueError):
+        raise
+    except Exception as error:
+        if is_full_disk(error):
+            free = shutil.disk_usage(run.folder).free / 1e9
+            raise OSError(
+                f"the disk with {run.folder} is full ({free:.1f} GB free): make room and resume the run, which goes on from "
+                "its last checkpoint"
+            ) from error
+        if type(error).__name__ == "OutOfMemoryError":
+            raise MemoryError(
+                f"the GPU's memory is full: expected less than {settings.batch_pairs} pairs at once (batch_pairs, with more "
+                f"in accumulate), shorter texts than {settings.max_length:,} tokens (max_length), or LoRA (lora_rank)"
+            ) from error
+        raise
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether it is a disk without room that an error speaks of: each library that writes says it in its own way."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words in str(error) for words in ("No space left", "file write failed", "unexpected pos"))
+
+
+if __name__ == "__main__":
+    engine.main(train)
