@@ -61,6 +61,10 @@ class Table:
         places = [self.models.index(one) for one in models]
         return replace(self, models=tuple(models), margins=self.margins[:, places])
 
+    def is_turned(self, pair_id: str) -> bool:
+        """Whether a release turned this pair's label round."""
+        return bool(self.turned[self.pair_ids.index(pair_id)])
+
     def of(self, model: str) -> Numbers:
         """One model's margins, (pairs,)."""
         return self.margins[:, self.models.index(model)]

@@ -29,7 +29,7 @@ def accuracy_rows(of: Table) -> list[dict[str, str]]:
         {
             "reward model": one.model, "accuracy": one.accuracy.half_ties.words(), "strict": short(one.accuracy.strict),
             "ties": f"{one.accuracy.ties:,}",
-            "worst subset": "" if one.worst is None else f"{one.worst[0] or '(no subset)'}: {short(one.worst[1])}",
+            "worst subset": "" if one.worst is None else f"{one.worst[0] or '(no subset)'}: {one.worst[1].words()}",
         }
         for one in benchmark.ranking(of)
     ]  # fmt: skip
@@ -133,10 +133,10 @@ def behaviour_rows(found: Mapping[str, Behaviour]) -> list[dict[str, str]]:
     for model, one in found.items():
         rows.append(
             {
-                "reward model": model, "accuracy at equal length": one.at_equal_length.words(), "Brier": short(one.brier),
-                "expected calibration error": short(one.error),
-                "where chosen is much shorter": short(one.by_length[0].accuracy.half_ties) if one.by_length else "none",
-                "where chosen is much longer": short(one.by_length[-1].accuracy.half_ties) if one.by_length else "none",
+                "reward model": model, "accuracy at equal length": one.at_equal_length.words(), "Brier": one.brier.words(),
+                "expected calibration error": one.error.words(),
+                "where chosen is much shorter": one.by_length[0].accuracy.half_ties.words() if one.by_length else "none",
+                "where chosen is much longer": one.by_length[-1].accuracy.half_ties.words() if one.by_length else "none",
             }
         )  # fmt: skip
     return rows
@@ -159,7 +159,7 @@ def short(figure: Figure) -> str:
     """Value and interval, without n."""
     if figure.value is None or figure.low is None or figure.high is None:
         return figure.words()
-    return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
+    return f"{figure.value:z.2f} [{figure.low:z.2f}, {figure.high:z.2f}]"
 
 
 def signed(figure: Figure) -> str:

@@ -12,6 +12,9 @@ from curation.stats.calibration import Bin
 from curation.stats.figures import Figure
 from curation.stats.length_control import LengthBin
 
+_BAD = [[0, "#2f6f8f"], [0.5, "#e9e4d8"], [1, "#b4534f"]]
+_PLAIN = [[0, "#d98c3f"], [0.5, "#e9e4d8"], [1, "#2f6f8f"]]
+
 
 def side_by_side(found: Mapping[str, Mapping[str, Figure]], *, value: str, middle: float | None = None) -> Any:
     """Figures with their 95% intervals: a row a part (subset, probe), a colour a reward model."""
@@ -43,14 +46,17 @@ def side_by_side(found: Mapping[str, Mapping[str, Figure]], *, value: str, middl
         range=[len(parts) - 0.4, -0.6], showgrid=False,
     )  # fmt: skip
     figure.update_xaxes(title=escape(value))
+    figure.update_yaxes(zeroline=False)
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
     return calm(figure, height=130 + max(30, 13 * len(found)) * len(parts)).update_layout(margin_t=40)
 
 
 def heat(
-    rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], words: Sequence[Sequence[str]]
-) -> Any:
-    """Shares 0..1 as a table of colours, one half in the middle; `words` is what a cell says when pointed at."""
+    rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], words: Sequence[Sequence[str]],
+    *, bad: bool,
+) -> Any:  # fmt: skip
+    """Shares 0..1 as a table of colours, one half in the middle; `words` is what a cell says when pointed at. A high share is
+    red where it is `bad`, blue where it is not."""
     import plotly.graph_objects as go
 
     texts = [["" if one is None else f"{one:.0%}" for one in row] for row in values]
@@ -60,7 +66,7 @@ def heat(
             y=[escape(one) for one in rows], text=texts, texttemplate="%{text}", zmin=0, zmax=1, showscale=False,
             xgap=2, ygap=2, customdata=[[escape(one) for one in row] for row in words],
             hovertemplate="%{y}, %{x}: %{customdata}<extra></extra>",
-            colorscale=[[0, "#2f6f8f"], [0.5, "#e9e4d8"], [1, "#b4534f"]],
+            colorscale=_BAD if bad else _PLAIN,
         )
     )  # fmt: skip
     figure.update_xaxes(showgrid=False, side="top")
@@ -104,14 +110,14 @@ def margins(found: Mapping[str, Numbers]) -> Any:
         known = values[~np.isnan(values)]
         spread = float(known.std()) if len(known) else 0.0
         if spread > 0:
-            counts, edges = np.histogram(np.clip(known / spread, -4, 4), bins=40, range=(-4, 4))
+            counts, edges = np.histogram(known / spread, bins=40, range=(-4, 4))
             figure.add_scatter(
                 x=(edges[:-1] + edges[1:]) / 2, y=counts / len(known), mode="lines", name=escape(model),
                 line={"shape": "hvh", "color": PALETTE[number % len(PALETTE)]},
                 hovertemplate="margin %{x:.1f} sd: %{y:.1%} of the pairs<extra>" + escape(model) + "</extra>",
             )  # fmt: skip
     figure.add_vline(x=0, line_dash="dot", line_color="#6b7280")
-    figure.update_xaxes(title="margin of the chosen response, in standard deviations")
+    figure.update_xaxes(title="margin of the chosen one, in sd")
     figure.update_yaxes(title="pairs", tickformat=".0%")
     figure.update_layout(legend={"orientation": "h", "y": -0.3})
     return calm(figure, height=320)
@@ -124,7 +130,7 @@ def by_length(found: Mapping[str, Sequence[LengthBin]]) -> Any:
             model: {f"{one.low:+,.0f} to {one.high:+,.0f} characters": one.accuracy.half_ties for one in bins}
             for model, bins in found.items()
         },
-        value="accuracy, by how much longer the chosen response is", middle=0.5,
+        value="accuracy", middle=0.5,
     )  # fmt: skip
 
 

@@ -219,9 +219,10 @@ def agreement(
     as_json: AsJson = False,
 ) -> None:
     """How far a study's raters agree, and reward models with them; with --json every figure of the agreement page."""
-    from curation import people, proxies, reward_models
+    from curation import people, proxies, reward_models, runs
 
     with opening(workspace) as opened:
+        runs.settle(opened)
         for one in models or []:
             reward_models.model_named(opened, one)
         if as_json:
@@ -249,6 +250,13 @@ def _say_proxies(opened: Any, name: str, tables: dict[str, Any], models: list[st
     """Each reward model beside people, a line a figure, and the sentence that sums it up."""
     from curation import proxies
 
+    if not tables:
+        typer.echo("nobody has answered yet")
+        return
+    missing = [one for one in models if not any(proxies.has_scored(opened, name, table, one) for table in tables.values())]
+    if missing:
+        what = f"elephant run score reward_model={missing[0]} study={name}"
+        raise ValueError(f"{', '.join(missing)} has not scored the study {name!r} yet: {what}")
     for table in tables.values():
         found = [proxies.proxy(opened, name, table, one) for one in models if proxies.has_scored(opened, name, table, one)]
         for one in found:

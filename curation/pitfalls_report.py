@@ -1,6 +1,6 @@
 """Pitfalls as rows for people: probes down, reward models across."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from curation import benchmark, pitfalls
 from curation.probes import PROBES
@@ -34,3 +34,13 @@ def heat(
     values = [[by_model[model][name].share.value for model in models] for name in PROBES]
     words = [[by_model[model][name].share.words() for model in models] for name in PROBES]
     return list(PROBES), models, values, words
+
+
+def worst_first(found: Mapping[str, Pitfall]) -> list[str]:
+    """The probes by how often one model falls for them; those that say nothing last."""
+
+    def share(name: str) -> float:
+        value = found[name].share.value
+        return -1.0 if value is None else value
+
+    return sorted(found, key=share, reverse=True)

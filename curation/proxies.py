@@ -8,7 +8,7 @@ import numpy as np
 
 from curation import benchmark, people, reward_models
 from curation.people import Table
-from curation.stats import beside_people, consensus, correlation
+from curation.stats import beside_people, calibration, consensus, correlation
 from curation.stats.accuracy import Numbers
 from curation.stats.beside_people import Beside
 from curation.stats.correlation import METHODS, Method
@@ -227,6 +227,16 @@ def _main(told: Says, table: Table, keep: Any) -> Figure:
     if table.kind == "rating":
         return correlation.correlation(scores, told.people, benchmark.rng(), method="spearman", groups=table.groups)
     return beside_people.with_preferences(scores, outcomes(table), benchmark.rng(), groups=table.groups)
+
+
+def confidence(told: Says, table: Table) -> list[calibration.Bin]:
+    """How often a model's preference is that of the majority against how sure σ(|margin|) it is; comparisons alone.
+
+    Pairs on which people are split evenly have no side to be right about.
+    """
+    sides = np.sign(told.people - 0.5)
+    margins = np.where(sides == 0, np.nan, told.scores * sides)
+    return [] if table.kind == "rating" else calibration.calibration(margins)
 
 
 class Disagreement(NamedTuple):

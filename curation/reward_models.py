@@ -30,6 +30,8 @@ def register(
     check_name(workspace, name, built_in=family_name == LENGTH)
     given = {**settings, **_members(workspace, settings)}
     chosen = family(family_name, resolved(workspace, given))
+    for source in chosen.sources():
+        _check_source(source)
     given = placed(workspace, given, set(chosen.sources()))
     if "revision" in type(chosen).model_fields and not given.get("revision") and "source" in given:
         given["revision"] = loading.commit_of(str(given["source"]))  # what a name means on the hub changes, a commit does not
@@ -42,11 +44,18 @@ def register(
         revisions.append(located(source).key.rpartition("@")[2] if not Path(source).is_dir() else "")
     model = RewardModel(
         name, family_name, json.dumps(kept), chosen.compares, ", ".join(dict.fromkeys(filter(None, revisions))),
-        loading.fingerprint_of_all(chosen.sources()), ", ".join(dict.fromkeys(filter(None, licences))), run_id, person,
-        workspace.clock(),
+        loading.fingerprint_of_all(chosen.sources()), ", ".join(dict.fromkeys(filter(None, licences))),
+        chosen.memory(), run_id, person, workspace.clock(),
     )  # fmt: skip
     workspace.scores.register(model)
     return model
+
+
+def _check_source(source: str) -> None:
+    """Raise ValueError for what is a path by its look and no folder: as an id on the hub it would never be found."""
+    looks_like_a_path = source.startswith(("/", ".", "~")) or source.count("/") > 1
+    if looks_like_a_path and not Path(located(source).place).is_dir():
+        raise ValueError(f"no folder {source!r}: expected a folder, a built-in name, or an id on the hub")
 
 
 def check_name(workspace: Workspace, name: str, *, built_in: bool = False) -> None:
@@ -118,9 +127,16 @@ def _members(workspace: Workspace, settings: Mapping[str, Any]) -> dict[str, Any
 
 
 def described(model: RewardModel) -> str:
-    """What it is, in a line: family, source, revision, licence."""
+    """What it is, in a line: family, source, revision, licence, the memory its weights take."""
     settings = json.loads(model.settings)
-    parts = [model.family, str(settings.get("source", "")), model.revision, model.licence and f"licence {model.licence}"]
+    memory = f"{model.memory / 1e9:.1f} GB" if model.memory else ""
+    parts = [
+        model.family,
+        str(settings.get("source", "")),
+        model.revision,
+        model.licence and f"licence {model.licence}",
+        memory,
+    ]
     return " · ".join(part for part in parts if part)
 
 

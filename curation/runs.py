@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from curation import ablation, exchange, reward_training, scoring, screening
 from curation.filters.contested import SCORES
@@ -19,6 +19,7 @@ from training import curves as metrics
 from training import engine
 from training.embeddings import PACKAGED
 from training.run import Progress, Run, State
+from training.settings import validated
 
 _UNUSABLE = "its output could not be taken in"
 
@@ -62,7 +63,7 @@ def start_run(workspace: Workspace, kind: str, settings: Mapping[str, Any]) -> R
     if kind not in KINDS:
         raise ValueError(f"no kind of run {kind!r}: expected one of {', '.join(KINDS)}")
     made = KINDS[kind]
-    wanted = _validated(made.wanted, settings)
+    wanted = validated(made.wanted, settings)
     folder = _free_folder(workspace, kind)
     try:
         (folder / "input").mkdir()
@@ -83,18 +84,6 @@ def settings_of(kind: str) -> list[dict[str, Any]]:
         {"setting": name, "default": "" if one.is_required() else one.default, "means": one.description or ""}
         for name, one in KINDS[kind].wanted.model_fields.items()
     ]
-
-
-def _validated(kind: type[BaseModel], settings: Mapping[str, Any]) -> BaseModel:
-    try:
-        return kind.model_validate(dict(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        if first["type"] == "missing":
-            raise ValueError(f"{field} is missing: expected {field}=VALUE") from None
-        known = ", ".join(kind.model_fields)
-        raise ValueError(f"{field} is {first['input']!r}: {first['msg'].lower()} (settings: {known})") from None
 
 
 def start_screening(workspace: Workspace, dataset: str, filters: Mapping[str, Mapping[str, Any]] | None = None) -> Run:

@@ -75,6 +75,12 @@ _STYLE = """<style>
 .er .nothing {font-style: italic; opacity: .65}
 .er ins {background: color-mix(in srgb, #3f9d5d 30%, transparent); text-decoration: none; border-radius: 3px}
 .er del {background: color-mix(in srgb, #d2603f 30%, transparent); text-decoration: none; border-radius: 3px}
+.er.table {overflow-x: auto; font-size: .9rem; margin-bottom: .5rem}
+.er.table table {border-collapse: collapse; width: 100%}
+.er.table :is(th, td) {text-align: left; vertical-align: top; padding: .35rem .9rem .35rem 0; overflow-wrap: break-word;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 14%, transparent)}
+.er.table th {font-weight: 400; opacity: .72}
+.er.table td:first-child {font-weight: 600}
 .er .reasons {margin: .2rem 0 0 0; padding-left: 1.1rem}
 .er .quiet {opacity: .72; font-size: .92rem}
 [data-testid="stLayoutWrapper"]:has(> .st-key-choices) {position: sticky; bottom: 0; z-index: 5}
@@ -88,6 +94,7 @@ _STYLE = """<style>
 @media (max-width: 700px) {
   .er .sides {grid-template-columns: 1fr}
   .er .turn.assistant {margin-left: .4rem}
+  .er.table :is(th, td) {padding-right: .5rem}
   .st-key-choices button {min-height: 2.1rem; padding: .1rem .5rem}
   .st-key-choices {row-gap: .2rem}
   .st-key-choices [class*="st-key-back-"], .st-key-choices [class*="st-key-on-"] {display: none}
@@ -334,8 +341,11 @@ def paged(rows: Sequence[Mapping[str, object]], *, key: str, size: int = 50, **o
 
 def table(rows: Sequence[Mapping[str, object]]) -> None:
     """A few rows of words as a table whose cells wrap, so that nothing of it is out of sight; nothing without rows."""
-    if rows:
-        st.table([{plain(name): plain(str(value)) for name, value in row.items()} for row in rows], hide_index=True)
+    if not rows:
+        return
+    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
+    body = "".join(f"<tr>{''.join(f'<td>{escape(str(value))}</td>' for value in row.values())}</tr>" for row in rows)
+    st.html(f'<div class="er table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
 
 
 def turned(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:

@@ -149,6 +149,10 @@ def reward_models(table: people.Table) -> None:
     if any(parts.values()):
         st.subheader("By subset", anchor=False)
         st.plotly_chart(charts_rewards.side_by_side(parts, value=value), key="proxies-by-subset")
+    if table.kind != "rating":
+        st.subheader("How sure it is, and how often the majority prefers the same", anchor=False)
+        curves = {name: proxies.confidence(says(table, name), table) for name in chosen}
+        st.plotly_chart(charts_rewards.calibration(curves), key="proxies-calibration")
     with st.expander("Against each rater alone"):
         names = st.toggle("Show names", key="names-proxies")
         against = {name: of_parts(table, name, "raters", proxies.by_rater) for name in chosen}
@@ -174,11 +178,15 @@ def proxy(table: people.Table, name: str) -> proxies.Proxy:
     return kept(f"proxy/{stamp()}/{table.name}/{name}", lambda: proxies.proxy(opened, study, table, name))
 
 
+def says(table: people.Table, name: str) -> proxies.Says:
+    return kept(f"says/{stamp()}/{table.name}/{name}", lambda: proxies.says(opened, study, table, name))
+
+
 def reading(table: people.Table, chosen: list[str]) -> None:
     """Scores against people, and where they part: a point or a row opens the texts."""
     st.subheader("Where they part", anchor=False)
     name = st.selectbox("Reward model", chosen, key=f"reading-{study}", width=260)
-    told = kept(f"says/{stamp()}/{table.name}/{name}", lambda: proxies.says(opened, study, table, name))
+    told = says(table, name)
     rating = f"mean {table.name}" if table.kind == "rating" else "share that prefers the first"
     items, contents = opened.studies.items(study), opened.studies.contents(study)
     asked = {one: items[one].name or said(contents[one].prompt) for one in {unit.item_id for unit in table.units}}

@@ -156,7 +156,7 @@ def register() -> None:
 # ---- what they say of a dataset
 
 
-def accuracy(of: benchmark.Table, dataset: str) -> None:
+def accuracy(of: benchmark.Table, dataset: str, release: str) -> None:
     st.caption(ui.plain(f"Over distinct pairs of {of.name}. A tie counts one half; in brackets the 95% interval."))
     ui.table(benchmark_report.accuracy_rows(of))
     told = benchmark_report.published_rows(opened, dataset, of)
@@ -169,6 +169,10 @@ def accuracy(of: benchmark.Table, dataset: str) -> None:
         st.plotly_chart(charts_rewards.side_by_side(parts, value="accuracy", middle=0.5), key="by-subset", config=PLAIN)
         with st.expander("As a table"):
             ui.table(benchmark_report.subset_rows(of))
+    several = benchmark_report.best_of_rows(opened, dataset, release, of)
+    if several:
+        st.subheader("Best of several responses", anchor=False)
+        ui.table(several)
     flags = benchmark_report.flag_rows(of)
     if flags:
         st.subheader("By filter flag", anchor=False)
@@ -191,8 +195,11 @@ def against(of: benchmark.Table, dataset: str) -> None:
     picked = ui.pick_row([row for row, _ in found], key=f"against-{of.name}-{model}", before=before)
     if picked is not None:
         pair = opened.pairs.pair(found[picked][0].pair_id)
+        named = ("chosen", "rejected")
+        if of.is_turned(pair.pair_id):
+            named = ("chosen, rejected in the release", "rejected, chosen in the release")
         with st.container(border=True):
-            ui.show_pair(pair, a=("chosen", pair.chosen.text), b=("rejected", pair.rejected.text))
+            ui.show_pair(pair, a=(named[0], pair.chosen.text), b=(named[1], pair.rejected.text))
             ui.show_reasons(opened.flags.of_pair(dataset, pair.pair_id))
 
 
@@ -218,7 +225,7 @@ def each_other(of: benchmark.Table) -> None:
     ui.table(benchmark_report.duel_rows(of))
     st.subheader("How often they prefer the same side", anchor=False)
     rows, values, words = benchmark_report.matrix(of)
-    st.plotly_chart(charts_rewards.heat(rows, rows, values, words), key="matrix", config=PLAIN)
+    st.plotly_chart(charts_rewards.heat(rows, rows, values, words, bad=False), key="matrix", config=PLAIN)
     with st.expander("As a table, with intervals"):
         ui.table(benchmark_report.matrix_rows(of))
     votes = benchmark_report.vote_rows(of)
@@ -265,14 +272,14 @@ def fallen_for(dataset: str) -> None:
     read = {name: pitfalls.probed(opened, dataset, name) for name in found}
     st.caption(ui.plain("; ".join(f"{name}: {one.what}" for name, one in read.items() if one is not None) + "."))
     rows, columns, values, words = pitfalls_report.heat(found)
-    st.plotly_chart(charts_rewards.heat(rows, columns, values, words), key="pitfalls", config=PLAIN)
+    st.plotly_chart(charts_rewards.heat(rows, columns, values, words, bad=True), key="pitfalls", config=PLAIN)
     ui.table(pitfalls_report.rows(opened, dataset, list(found)))
     with st.expander("What the probes do"):
         st.markdown("\n".join(f"- **{name}**: {ui.plain(one.about)}" for name, one in PROBES.items()))
     st.subheader("Read them", anchor=False)
     with st.container(horizontal=True):
         model = st.selectbox("Reward model", list(found), key="probed-model", width=260)
-        probe = st.selectbox("Probe", list(PROBES), key="probe", width=220)
+        probe = st.selectbox("Probe", pitfalls_report.worst_first(found[model]), key=f"probe-{model}", width=220)
     probed = read[model]
     assert probed is not None  # it was found above
     if probe == "favourite" and probed.phrases:
@@ -317,7 +324,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     wanted = st.multiselect("Reward models", of.models, default=list(of.models[:8]), key=key)
 of = of.with_models(wanted or list(of.models))
 shows: dict[str, Callable[[], None]] = {
-    "Accuracy": lambda: accuracy(of, dataset),
+    "Accuracy": lambda: accuracy(of, dataset, release),
     "Cleaning": lambda: cleaning(of, dataset, release),
     "Against each other": lambda: each_other(of),
     "Confidence and length": lambda: confidence(of),

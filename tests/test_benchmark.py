@@ -97,7 +97,7 @@ def test_models_come_the_best_first_each_with_its_worst_subset(workspace, ten):
     rows = benchmark_report.accuracy_rows(benchmark.table(workspace, "small"))
     said = "{:.2f} [{:.2f}, {:.2f}]"
     assert rows[2]["accuracy"] == f"{said.format(5.5 / 9, *wilson(5.5, 9))}, n=9 pairs"
-    assert rows[2]["worst subset"] == f"hard: {said.format(1 / 3, *wilson(1, 3))}"
+    assert rows[2]["worst subset"] == f"hard: {said.format(1 / 3, *wilson(1, 3))}, n=3 pairs"
     assert rows[0]["worst subset"] == ""
 
 
@@ -578,5 +578,5 @@ def test_a_chart_shows_values_with_both_ends_and_names_as_plain_text(workspace, 
     (spread,) = charts_rewards.margins({"one": of.of("one")}).data
     assert sum(spread.y) == pytest.approx(1.0)
     names, values, words = benchmark_report.matrix(of)
-    (heat,) = charts_rewards.heat(names, names, values, words).data
+    (heat,) = charts_rewards.heat(names, names, values, words, bad=False).data
     assert heat.z[0][0] == 1.0

@@ -23,6 +23,7 @@ PAGES = {
     "studies": "Studies",
     "rate": "Rate",
     "agreement": "Agreement",
+    "rewards": "Rewards",
     "runs": "Runs",
 }  # fmt: skip
 ALL = View(pool="all")

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from training import engine
 
 VIEWS = ("Accuracy", "Cleaning", "Against each other", "Confidence and length", "Pitfalls", "Reward models")
 HOSTILE = "<img src=x onerror=alert(1)>**b** [x](http://evil.example) :tada: $x$ 🐘"
+TABLE = '<div class="er table">'
 DATASET = HOSTILE.replace("/", "")  # a dataset's name has none
 RATER = "ben <b>*cy*</b>"
 
@@ -117,8 +119,11 @@ def words(app: App) -> str:
 
 def cells(at: AppTest, number: int = 0) -> list[dict[str, str]]:
     """A table of words as it is read: a row, a dictionary."""
-    found = at.table[number].value.to_dict("records")
-    return [{re.sub(r"\\(.)", r"\1", name): re.sub(r"\\(.)", r"\1", value) for name, value in row.items()} for row in found]
+    table = [one.proto.body for one in at.get("html") if one.proto.body.startswith(TABLE)][number]
+    head, *rows = [
+        re.findall(r"<t[hd]>(.*?)</t[hd]>", row, re.DOTALL) for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    ]
+    return [dict(zip(map(unescape, head), map(unescape, row), strict=True)) for row in rows]
 
 
 def as_one_line(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -141,12 +146,12 @@ def read_as_markdown(at: AppTest) -> str:
         "expander",
     )
     found = [f"{getattr(one, 'value', '')}{getattr(one, 'label', '')}" for kind in kinds for one in at.get(kind)]
-    return "\n".join(found + [f"{[*one.value.columns]}{one.value.to_numpy().tolist()}" for one in at.table])
+    return "\n".join(found)
 
 
 def shown_texts(at: AppTest) -> list[str]:
-    """The HTML of the texts on the page."""
-    return [one.proto.body for one in at.get("html") if not one.proto.body.startswith("<style>")]
+    """The HTML of the texts on the page, tables aside."""
+    return [one.proto.body for one in at.get("html") if not one.proto.body.startswith(("<style>", TABLE))]
 
 
 def charts(at: AppTest) -> list[dict[str, Any]]:
@@ -156,10 +161,11 @@ def charts(at: AppTest) -> list[dict[str, Any]]:
 
 def is_harmless(at: AppTest) -> None:
     """No text of data stands where it would be interpreted. Charts read a little HTML, too."""
-    told = read_as_markdown(at)
-    for part in ("<img", "**b**", "[x](", "onerror=alert(1)>", ":tada:", "$x$"):
+    told = re.sub(r"\\.", "", read_as_markdown(at))  # what is escaped is shown as it is
+    for part in ("<img", "**b**", "[x](", "onerror=", ":tada:", "$x$"):
         assert part not in told, part
-    assert "<img" not in "".join(shown_texts(at)) + json.dumps(charts(at))
+    htmls = [one.proto.body for one in at.get("html") if not one.proto.body.startswith("<style>")]
+    assert "<img" not in "".join(htmls) + json.dumps(charts(at))
 
 
 # ---- a first visit
@@ -197,7 +203,6 @@ def test_every_family_can_be_asked_for(empty):
     for family in at.selectbox(key="register-family").options:
         at.selectbox(key="register-family").set_value(family).run()
         assert list(at.exception) == []
-        at.text_input(key="register-name").set_value("").run()
         at.button(key="register").click().run()
         (error,) = at.error
         assert "cannot be used" in error.value
@@ -255,7 +260,7 @@ def test_a_run_that_fails_is_told_on_the_page_that_started_it(empty):
     gone = {"address": "http://127.0.0.1:9", "tries": 1, "wait": 0}
     reward_models.register(empty.workspace, "gone", "endpoint", gone, "eve")
     at = show(empty, "Reward models")
-    assert at.selectbox(key="score-model").value == "gone"
+    at.selectbox(key="score-model").set_value("gone").run()
     at.button(key="score").click().run()
     assert list(at.exception) == []
     (error,) = at.error
@@ -335,10 +340,9 @@ def test_what_the_tables_say_is_what_the_report_says(app):
     assert cells(at, 2) == as_one_line(benchmark_report.flag_rows(of))
     at = show(app, "Cleaning")  # the latest release is there without being asked for
     cleaned = benchmark.table(workspace, DATASET, release="cleaned")
-    (length, *_) = benchmark_report.cleaning_rows(workspace, cleaned, DATASET, "cleaned")
-    assert length["reward model"] == "length"
-    assert [row["length"] for row in cells(at)] == list(length.values())[1:]
-    assert {row[""] for row in cells(at)} == set(length) - {"reward model"}
+    for row in as_one_line(benchmark_report.cleaning_rows(workspace, cleaned, DATASET, "cleaned")):
+        name = row.pop("reward model")
+        assert {line[""]: line[name] for line in cells(at)} == row
     at = show(app, "Against each other")
     assert cells(at) == as_one_line(benchmark_report.duel_rows(of))
     assert len(charts(at)) == 1
@@ -370,11 +374,13 @@ def test_the_pairs_a_model_goes_against_are_read_at_a_click(app, monkeypatch):
 
 def test_a_spoilt_response_is_read_beside_its_original(app):
     at = show(app, "Pitfalls")
+    model = at.selectbox(key="probed-model").value
+    assert sorted(at.selectbox(key=f"probe-{model}").options) == sorted(PROBES)
     for probe in PROBES:
-        at.selectbox(key="probe").set_value(probe).run()
+        at.selectbox(key=f"probe-{model}").set_value(probe).run()
         assert list(at.exception) == []
         is_harmless(at)
-    at.selectbox(key="probe").set_value("twice").run()
+    at.selectbox(key=f"probe-{model}").set_value("twice").run()
     told = [one.value for one in at.text]
     assert len(told) == 5
     assert all(re.fullmatch(r"The spoilt one scores \+\d+", one) for one in told)  # twice as long, so higher
@@ -480,15 +486,10 @@ def walk(someone: Person) -> None:
         someone.rest()
         assert page.locator('[data-testid="stException"], [data-testid="stAlertContentError"]').count() == 0
         assert max(page.evaluate(WIDE)) <= 0, view
-    header = page.locator('[data-testid="stHeader"]').bounding_box()
-    title = page.locator("h1").first.bounding_box()
-    page.locator('[data-testid="stMain"]').evaluate("one => one.scrollTo(0, 0)")
-    assert title["y"] >= header["y"]
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_six_views_fit_the_window_and_ask_no_other_machine_for_anything(sample_workspace, tmp_path, browser, width):
+def test_the_six_views_fit_any_window_and_ask_no_other_machine_for_anything(sample_workspace, tmp_path, browser):
     folder = Path(shutil.copytree(sample_workspace, tmp_path / "workspace"))
     with closing(Workspace(folder)) as workspace:
         patch = started_and_over()
@@ -497,10 +498,15 @@ def test_the_six_views_fit_the_window_and_ask_no_other_machine_for_anything(samp
             runs.settle(workspace)
         patch.undo()
     with serving(folder) as server:
-        eve = Person(browser, server, "eve", width=width).open("rewards")
-        walk(eve)
-        assert eve.errors == []
-        assert eve.hosts - {""} == {f"127.0.0.1:{server.port}"}
+        for width in (1280, 390):
+            eve = Person(browser, server, "eve", width=width).open("rewards")
+            walk(eve)
+            if width < 700:  # there the header is not see-through
+                header, title = (eve.page.locator(one).first.bounding_box() for one in ('[data-testid="stHeader"]', "h1"))
+                assert title["y"] >= header["y"] + header["height"]
+            assert eve.errors == []
+            assert eve.hosts - {""} == {f"127.0.0.1:{server.port}"}
+            eve.leave()
 
 
 @pytest.mark.browser

@@ -188,7 +188,7 @@ def test_a_subset_and_a_count_choose_the_same_pairs_each_time(workspace: Workspa
         ({"study": "s", "count": 3}, "release, subset, count and probes go with dataset=NAME, not with a study"),
         ({"dataset": "other"}, "no dataset 'other': there is small"),
         ({"dataset": "small", "reward_model": "lenght"}, "no reward model 'lenght': there is length"),
-        ({"dataset": "small", "cuont": 3}, "cuont is 3: extra inputs are not permitted (settings: reward_model, dataset, "),
+        ({"dataset": "small", "cuont": 3}, "there is no setting 'cuont': expected one of reward_model, dataset, "),
         ({"dataset": "small", "count": "many"}, "count is 'many': "),
         ({"dataset": "small", "count": -1}, "count is -1: "),
         ({"dataset": "small", "device": "gpu"}, "device is 'gpu': "),

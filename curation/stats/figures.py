@@ -27,7 +27,7 @@ class Figure(NamedTuple):
 
     def short(self) -> str:
         """The number alone: "0.61"."""
-        return "undefined" if self.value is None else f"{self.value:.2f}"
+        return "undefined" if self.value is None else f"{self.value:z.2f}"
 
     def words(self) -> str:
         """For people: "0.61 [0.55, 0.67], n=300 items", or why not."""
@@ -35,8 +35,8 @@ class Figure(NamedTuple):
         if self.value is None:
             return f"undefined, because {self.undefined} ({n})"
         if self.low is None or self.high is None:
-            return f"{self.value:.2f} (no interval, because {self.undefined}), {n}"
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}], {n}"
+            return f"{self.value:z.2f} (no interval, because {self.undefined}), {n}"
+        return f"{self.value:z.2f} [{self.low:z.2f}, {self.high:z.2f}], {n}"
 
     def record(self) -> dict[str, Any]:
         """For JSON, without what there is not; value, n and of always."""

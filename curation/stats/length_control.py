@@ -116,14 +116,15 @@ def _intercepts(outcome: Numbers, bent: Numbers, weights: Numbers) -> Numbers:
 
     a, b, step = np.zeros((3, len(weights)))
     for _ in range(NEWTON_STEPS):
-        p = expit(a[:, None] + b[:, None] * bent)
+        with np.errstate(invalid="ignore"):  # a draw that has run off to infinity stays there
+            p = expit(a[:, None] + b[:, None] * bent)
         rest, curve = weights * (outcome - p), weights * p * (1 - p)
         slope_a, slope_b = rest.sum(axis=1), (rest * bent).sum(axis=1)
         aa, ab, bb = curve.sum(axis=1), (curve * bent).sum(axis=1), (curve * bent**2).sum(axis=1)
         determinant = aa * bb - ab**2
         with np.errstate(divide="ignore", invalid="ignore"):
             step_a, step_b = (bb * slope_a - ab * slope_b) / determinant, (aa * slope_b - ab * slope_a) / determinant
-        a, b = a + step_a, b + step_b
+            a, b = a + step_a, b + step_b
         step = np.maximum(np.abs(step_a), np.abs(step_b))
         if not (step > 1e-10).any():  # NaN counts as at rest
             break

@@ -187,8 +187,8 @@ MIGRATIONS = (
     """
     CREATE TABLE reward_models ( -- a name means one model for ever; fingerprint is "" where its files were not here
         reward_model VARCHAR PRIMARY KEY, family VARCHAR NOT NULL, settings VARCHAR NOT NULL, compares BOOLEAN NOT NULL,
-        revision VARCHAR NOT NULL, fingerprint VARCHAR NOT NULL, licence VARCHAR NOT NULL, run_id VARCHAR NOT NULL,
-        person VARCHAR NOT NULL, registered_at TIMESTAMPTZ NOT NULL
+        revision VARCHAR NOT NULL, fingerprint VARCHAR NOT NULL, licence VARCHAR NOT NULL, memory BIGINT,
+        run_id VARCHAR NOT NULL, person VARCHAR NOT NULL, registered_at TIMESTAMPTZ NOT NULL
     );
     CREATE TABLE score_runs (
         run_id VARCHAR PRIMARY KEY, reward_model VARCHAR NOT NULL, what VARCHAR NOT NULL, texts INTEGER NOT NULL,

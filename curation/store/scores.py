@@ -14,7 +14,8 @@ from curation.store.database import Cursor, Database
 class RewardModel(NamedTuple):
     """A registered reward model. `settings` is JSON, as its family reads it; `compares` tells models that only compare.
 
-    `run_id` is the run that trained it, "" where it was not trained here. A name means one model for ever.
+    `memory` is the bytes its weights take when loaded, None where its files were not here. `run_id` is the run that trained
+    it, "" where it was not trained here. A name means one model for ever.
     """
 
     reward_model: str
@@ -24,6 +25,7 @@ class RewardModel(NamedTuple):
     revision: str
     fingerprint: str
     licence: str
+    memory: int | None
     run_id: str
     person: str
     registered_at: datetime
@@ -65,7 +67,7 @@ class ScoreStore:
         with self._db.transaction() as cursor:
             if cursor.execute("SELECT 1 FROM reward_models WHERE reward_model = ?", [model.reward_model]).fetchall():
                 raise ValueError(f"there is a reward model {model.reward_model!r} already: choose another name")
-            cursor.execute("INSERT INTO reward_models VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", list(model))
+            cursor.execute("INSERT INTO reward_models VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", list(model))
         self.generation += 1
 
     def models(self) -> list[RewardModel]:

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from training.rewards.base import Family
 from training.rewards.beaver import Beaver
 from training.rewards.classifier import Classifier
@@ -18,6 +16,7 @@ from training.rewards.starling import Starling
 from training.rewards.steam_shp import SteamSHP
 from training.rewards.ultra import Eurus, Ultra
 from training.rewards.ziya import Ziya
+from training.settings import validated
 
 _ALL: tuple[type[Family], ...] = (
     Classifier, Starling, Ultra, Eurus, Beaver, Ziya, PairRM, SteamSHP, Implicit, Ensemble, Endpoint, Length, MinilmBT,
@@ -29,13 +28,4 @@ def family(name: str, settings: Mapping[str, Any]) -> Family:
     """The family with these settings. Raises ValueError that names what is wrong with the first wrong one."""
     if name not in FAMILIES:
         raise ValueError(f"no family of reward models {name!r}: expected one of {', '.join(FAMILIES)}")
-    try:
-        return FAMILIES[name].model_validate(dict(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        own = first.get("ctx", {}).get("error")  # our own sentence
-        if not first["loc"]:
-            raise ValueError(f"{name}: {own}") from None  # on settings that do not go together
-        field, known = ".".join(map(str, first["loc"])), ", ".join(FAMILIES[name].model_fields) or "none"
-        what = own or first["msg"].lower()
-        raise ValueError(f"{name}: {field} is {first.get('input')!r}: {what} (settings: {known})") from None
+    return validated(FAMILIES[name], settings, of=name)
