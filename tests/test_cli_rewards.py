@@ -131,7 +131,10 @@ def test_families_are_listed_with_their_settings(elephant):
         (["x", "--family", "classifier", "source=empty"], "holds no weights: expected .safetensors files in"),
         (["x", "--family", "classifier", "source"], "'source': expected NAME=VALUE"),
         (["x", "--family", "classifier", "source=gpt2", "max_length=2"], "max_length is '2'"),
-        (["x", "--family", "classifier", "source=gpt2", "--set", "colour=red"], "there is no setting 'colour': expected one of "),
+        (
+            ["x", "--family", "classifier", "source=gpt2", "--set", "colour=red"],
+            "there is no setting 'colour': expected one of ",
+        ),
         (["x", "--family", "ensemble", "members=length,nobody"], "no reward model 'nobody': there is length"),
         (["x", "--family", "ensemble", "members=[1"], "members is '[1': it begins like JSON but is none"),
         (["length", "--family", "length"], "there is a reward model 'length' already"),

@@ -74,7 +74,11 @@ def test_length_is_there_from_the_start_and_nobody_can_take_its_name(
     [
         ("clasifier", {}, "no family of reward models 'clasifier': expected one of classifier, starling, "),
         ("classifier", {}, "classifier: source is "),
-        ("classifier", {"source": "x", "temperature": 1}, "classifier: there is no setting 'temperature': expected one of source, "),
+        (
+            "classifier",
+            {"source": "x", "temperature": 1},
+            "classifier: there is no setting 'temperature': expected one of source, ",
+        ),
         ("length", {"source": "x"}, "length: there is no setting 'source': expected no settings"),
         ("endpoint", {"address": "ftp://x"}, "endpoint: address is 'ftp://x': expected an address that begins with http"),
         ("ensemble", {"members": "length"}, "ensemble: members is "),
