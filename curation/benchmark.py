@@ -30,7 +30,8 @@ _SEED = 20240927
 class Table:
     """Pairs with every reward model's margin, score(chosen) - score(rejected): (pairs, models), NaN where not scored.
 
-    A pair whose label a release turned round has its margin turned round too. `lengths` is chosen less rejected, in characters.
+    NaN, too, where the model was trained on the pair's prompt: what it says there is no test of it. A pair whose label a
+    release turned round has its margin turned round too. `lengths` is chosen less rejected, in characters.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Table:
     models: tuple[str, ...]
     margins: Numbers
     turned: NDArray[np.bool_]  # (pairs,), whether a release turned the label round
+    learned: NDArray[np.bool_]  # (pairs, models), whether the model has scored the pair but was trained on its prompt
 
     def only(self, keep: NDArray[np.bool_]) -> "Table":
         """These pairs alone."""
@@ -53,13 +55,13 @@ class Table:
         return replace(
             self, pair_ids=some(self.pair_ids), subsets=some(self.subsets), prompts=self.prompts[kept],
             lengths=self.lengths[kept], filters=some(self.filters), margins=self.margins[kept],
-            turned=self.turned[kept],
+            turned=self.turned[kept], learned=self.learned[kept],
         )  # fmt: skip
 
     def with_models(self, models: Sequence[str]) -> "Table":
         """The same pairs, these models alone."""
         places = [self.models.index(one) for one in models]
-        return replace(self, models=tuple(models), margins=self.margins[:, places])
+        return replace(self, models=tuple(models), margins=self.margins[:, places], learned=self.learned[:, places])
 
     def is_turned(self, pair_id: str) -> bool:
         """Whether a release turned this pair's label round."""
@@ -96,14 +98,16 @@ def _table(workspace: Workspace, dataset: str, release: str, models: Sequence[st
     turned = np.array([one in changed.swapped for one in ids])
     sign = np.where(turned, -1.0, 1.0)
     place = {pair_id: number for number, pair_id in enumerate(ids)}
-    columns = {}
+    columns, learned = {}, {}
     for name in models or known:
         column = np.full(len(ids), np.nan)
         for pair_id, chosen, rejected in workspace.scores.of_pairs(dataset, name):
             if pair_id in place:
                 column[place[pair_id]] = chosen - rejected
         if not np.isnan(column).all():
-            columns[name] = column * sign
+            seen = workspace.scores.trained_on(name)
+            learned[name] = np.array([one[1] in seen for one in sides]) & ~np.isnan(column)
+            columns[name] = np.where(learned[name], np.nan, column * sign)
     what = f"release {release} of {dataset}" if release else dataset
     unscored = next((name for name in models if name not in columns), "" if columns else reward_models.LENGTH)
     if unscored:
@@ -114,7 +118,7 @@ def _table(workspace: Workspace, dataset: str, release: str, models: Sequence[st
         what, tuple(ids), tuple(sizes[one][0] for one in ids),
         np.unique([one[1] for one in sides], return_inverse=True)[1].astype(np.int64),
         np.array([sizes[one][1] for one in ids], np.float64) * sign, tuple(flagged.get(one, ()) for one in ids),
-        tuple(columns), np.stack(list(columns.values()), axis=1), turned,
+        tuple(columns), np.stack(list(columns.values()), axis=1), turned, np.stack(list(learned.values()), axis=1),
     )  # fmt: skip
 
 
@@ -137,6 +141,7 @@ class Ranked(NamedTuple):
     model: str
     accuracy: Accuracy
     worst: tuple[str, Figure] | None
+    learned: int  # pairs scored but left out, since it was trained on their prompts
 
 
 def ranking(of: Table) -> list[Ranked]:
@@ -146,7 +151,8 @@ def ranking(of: Table) -> list[Ranked]:
         parts = by_subset(of, model)
         known = {name: one.half_ties for name, one in parts.items() if one.half_ties.value is not None}
         worst = min(known.items(), key=lambda one: (one[1].value or 0.0, one[0])) if len(known) > 1 else None
-        found.append(Ranked(model, of.accuracy(model), worst))
+        left_out = int(of.learned[:, of.models.index(model)].sum())
+        found.append(Ranked(model, of.accuracy(model), worst, left_out))
     return sorted(found, key=_best_first)
 
 
@@ -255,13 +261,14 @@ class BestOf(NamedTuple):
 def best_of(workspace: Workspace, dataset: str, model: str, *, release: str = "") -> BestOf | None:
     """Over prompts with three responses or more, of which some were only ever chosen and some only ever rejected: is the
     top-scored one of the first? None where there is no such prompt, or the model gives no scores. Of a release, over the
-    pairs that it keeps and under its labels."""
+    pairs that it keeps and under its labels. Prompts the model was trained on are left out."""
     if reward_models.model_named(workspace, model).compares:
         return None
     scores, changed = workspace.scores.scores(model), released(workspace, dataset, release)
+    learned = workspace.scores.trained_on(model)
     chosen, rejected = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
     for pair_id, prompt, *sides in workspace.pairs.sides(dataset):
-        if pair_id not in changed.dropped:
+        if pair_id not in changed.dropped and prompt not in learned:
             better, worse = reversed(sides) if pair_id in changed.swapped else sides
             chosen[prompt].add(better)
             rejected[prompt].add(worse)

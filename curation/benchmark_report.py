@@ -24,12 +24,14 @@ from curation.workspace import Workspace
 
 
 def accuracy_rows(of: Table) -> list[dict[str, str]]:
-    """Reward models, the best first: half-tie and strict accuracy, ties, worst subset."""
+    """Reward models, the best first: half-tie and strict accuracy, ties, worst subset, and how many scored pairs are left out
+    since the model was trained on their prompts."""
     return [
         {
             "reward model": one.model, "accuracy": one.accuracy.half_ties.words(), "strict": short(one.accuracy.strict),
             "ties": f"{one.accuracy.ties:,}",
             "worst subset": "" if one.worst is None else f"{one.worst[0] or '(no subset)'}: {one.worst[1].words()}",
+            "left out: trained on": f"{one.learned:,}",
         }
         for one in benchmark.ranking(of)
     ]  # fmt: skip
@@ -298,7 +300,7 @@ def _model_record(workspace: Workspace, dataset: str, release: str, of: Table, m
     parts = benchmark.original_and_cleaned(workspace, dataset, release, model) if release else None
     return {
         "what": reward_models.described(reward_models.model_named(workspace, model)),
-        **_accuracy_record(of.accuracy(model)),
+        **_accuracy_record(of.accuracy(model)), "left_out_trained_on": int(of.learned[:, of.models.index(model)].sum()),
         "subsets": {name: _accuracy_record(one) for name, one in benchmark.by_subset(of, model).items()},
         "flags": {name: _accuracy_record(one) for name, one in benchmark.by_flag(of, model).items()},
         "cleaning": None if parts is None else {

@@ -63,7 +63,8 @@ class Proxy:
 
 
 def says(workspace: Workspace, study: str, table: Table, model: str) -> Says:
-    """What a reward model says of each unit of a table of a study's answers; NaN where it has not scored it."""
+    """What a reward model says of each unit of a table of a study's answers; NaN where it has not scored it, or was trained on
+    the unit's prompt."""
     texts = {
         response: text
         for content in workspace.studies.contents(study).values()
@@ -79,6 +80,8 @@ def says(workspace: Workspace, study: str, table: Table, model: str) -> Says:
         scores = np.array(
             [known.get(one.first, np.nan) - (known.get(one.second, np.nan) if one.second else 0.0) for one in table.units]
         )
+    learned = workspace.scores.trained_on(model)
+    scores = np.where([prompt in learned for prompt in table.prompts], np.nan, scores)
     held = consensus.mean(outcomes(table) if table.kind != "rating" else table.values)
     return Says(scores, lengths, held)
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 
 def register(
     workspace: Workspace, name: str, family_name: str, settings: Mapping[str, Any], person: str, *, run_id: str = "",
-    licence: str = "",
+    licence: str = "", trained_on: Sequence[str] = (),
 ) -> RewardModel:  # fmt: skip
     """Put a reward model into the registry; its files, where they are on this machine, are looked at.
 
-    Members of an ensemble may be given as names of the registry. Raises ValueError for a name that is taken or cannot be used,
-    for settings the family does not have, and for files that are not what they should be.
+    Members of an ensemble may be given as names of the registry; `trained_on` are the ids of the pairs that a run trained it
+    on. Raises ValueError for a name that is taken or cannot be used, for settings the family does not have, and for files
+    that are not what they should be.
     """
     check_name(workspace, name, built_in=family_name == LENGTH)
     given = {**settings, **_members(workspace, settings)}
@@ -47,7 +48,7 @@ def register(
         loading.fingerprint_of_all(chosen.sources()), ", ".join(dict.fromkeys(filter(None, licences))),
         chosen.memory(), run_id, person, workspace.clock(),
     )  # fmt: skip
-    workspace.scores.register(model)
+    workspace.scores.register(model, trained_on=trained_on, made_of=_named_members(settings))
     return model
 
 
@@ -114,16 +115,16 @@ def placed(workspace: Workspace, value: Any, models: Set[str]) -> Any:
 
 def _members(workspace: Workspace, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The members of an ensemble in full, where they are given as names."""
+    models = [model_named(workspace, name) for name in _named_members(settings)]
+    return {"members": [{"family": one.family, **json.loads(one.settings)} for one in models]} if models else {}
+
+
+def _named_members(settings: Mapping[str, Any]) -> list[str]:
+    """The names an ensemble's members are given by, as a list or with commas; none where they are given in full."""
     given = settings.get("members")
     if isinstance(given, str):
         given = [one.strip() for one in given.split(",") if one.strip()]
-    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        return {}
-    members = []
-    for name in given:
-        one = model_named(workspace, name)
-        members.append({"family": one.family, **json.loads(one.settings)})
-    return {"members": members}
+    return given if isinstance(given, list) and all(isinstance(one, str) for one in given) else []
 
 
 def described(model: RewardModel) -> str:

@@ -83,8 +83,14 @@ def take_in(workspace: Workspace, run: Run) -> None:
     settings = _beside(run, summary["settings"])
     reward_models.register(
         workspace, summary["model"], summary["family"], settings, "elephant", run_id=run.run_id,
-        licence=summary.get("licence", ""),
+        licence=summary.get("licence", ""), trained_on=_learned(run),
     )  # fmt: skip
+
+
+def _learned(run: Run) -> list[str]:
+    """The ids of the pairs it was trained on."""
+    table = pq.read_table(run.input / PAIRS, columns=["pair_id", "split"]).to_pylist()
+    return [one["pair_id"] for one in table if one["split"] == "train"]
 
 
 def _beside(run: Run, settings: dict[str, Any]) -> dict[str, Any]:

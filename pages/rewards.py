@@ -157,7 +157,12 @@ def register() -> None:
 
 
 def accuracy(of: benchmark.Table, dataset: str, release: str) -> None:
-    st.caption(ui.plain(f"Over distinct pairs of {of.name}. A tie counts one half; in brackets the 95% interval."))
+    st.caption(
+        ui.plain(
+            f"Over distinct pairs of {of.name}, less those whose prompts a model was trained on here. A tie counts one half; "
+            "in brackets the 95% interval."
+        )
+    )
     ui.table(benchmark_report.accuracy_rows(of))
     told = benchmark_report.published_rows(opened, dataset, of)
     if told:

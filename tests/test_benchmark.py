@@ -10,7 +10,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from curation import benchmark, benchmark_report, charts_rewards, exchange, runs
+from curation import benchmark, benchmark_report, charts_rewards, exchange, reward_models, runs
 from curation.importing import import_source
 from curation.pairs import Pair
 from curation.release import Policy, release
@@ -99,6 +99,27 @@ def test_models_come_the_best_first_each_with_its_worst_subset(workspace, ten):
     assert rows[2]["accuracy"] == f"{said.format(5.5 / 9, *wilson(5.5, 9))}, n=9 pairs"
     assert rows[2]["worst subset"] == f"hard: {said.format(1 / 3, *wilson(1, 3))}, n=3 pairs"
     assert rows[0]["worst subset"] == ""
+
+
+def test_a_model_is_not_tested_on_prompts_it_was_trained_on(workspace, ten):
+    """Under any label and in any dataset: a prompt met again, with other responses, is left out too."""
+    reward_models.register(workspace, "mine", "length", {}, "lead", run_id="a-run", trained_on=ten[:4])
+    score_margins(workspace, "mine", [1] * 4 + [-1, 1, 1, 1, None, None])
+    of = benchmark.table(workspace, "small")
+    is_share(of.accuracy("mine").half_ties, 3, 4)
+    is_share(of.accuracy("one").half_ties, 5.5, 9)
+    (mine,) = [one for one in benchmark.ranking(of) if one.model == "mine"]
+    assert (mine.learned, mine.accuracy.strict.n) == (4, 4)
+    rows = {one["reward model"]: one["left out: trained on"] for one in benchmark_report.accuracy_rows(of)}
+    assert rows == {"mine": "4", "one": "0"}
+    duel = benchmark.duels(of)[0]
+    assert duel.test.n == 4  # pairs 5 to 8
+    import_rows(workspace, [hh("Question 0?", "Quite another answer.", "Bad."), hh("New?", "Yes.", "No.")], "again")
+    score_margins(workspace, "mine", [1, 1], "again")
+    assert benchmark.table(workspace, "again").accuracy("mine").strict.n == 1
+    members = {"members": "mine,length"}
+    reward_models.register(workspace, "both", "ensemble", members, "lead")
+    assert workspace.scores.trained_on("both") == workspace.scores.trained_on("mine") != set()
 
 
 def test_flagged_pairs_and_those_without_a_flag_are_counted_apart(workspace, ten):

@@ -190,6 +190,7 @@ MIGRATIONS = (
         revision VARCHAR NOT NULL, fingerprint VARCHAR NOT NULL, licence VARCHAR NOT NULL, memory BIGINT,
         run_id VARCHAR NOT NULL, person VARCHAR NOT NULL, registered_at TIMESTAMPTZ NOT NULL
     );
+    CREATE TABLE trained_on (reward_model VARCHAR NOT NULL, prompt_id VARCHAR NOT NULL); -- of those trained here
     CREATE TABLE score_runs (
         run_id VARCHAR PRIMARY KEY, reward_model VARCHAR NOT NULL, what VARCHAR NOT NULL, texts INTEGER NOT NULL,
         truncated INTEGER NOT NULL, tokens BIGINT NOT NULL, seconds DOUBLE NOT NULL, taken_at TIMESTAMPTZ NOT NULL

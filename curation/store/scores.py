@@ -1,5 +1,6 @@
 """Store of reward models and of what they say: a score for a response, or a preference between two."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -62,12 +63,25 @@ class ScoreStore:
         self._db = database
         self.generation = 0  # rises with everything taken in, so that what was computed from scores can be kept till then
 
-    def register(self, model: RewardModel) -> None:
-        """Add a reward model. Raises ValueError when the name is taken."""
+    def register(self, model: RewardModel, *, trained_on: Sequence[str] = (), made_of: Sequence[str] = ()) -> None:
+        """Add a reward model, the ids of the pairs it was trained on, and the registered models it is made of, whose training
+        is its own. Raises ValueError when the name is taken."""
         with self._db.transaction() as cursor:
             if cursor.execute("SELECT 1 FROM reward_models WHERE reward_model = ?", [model.reward_model]).fetchall():
                 raise ValueError(f"there is a reward model {model.reward_model!r} already: choose another name")
             cursor.execute("INSERT INTO reward_models VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", list(model))
+            cursor.execute(
+                "INSERT INTO trained_on SELECT DISTINCT $1, prompt_id FROM trained_on WHERE list_contains($2, reward_model)",
+                [model.reward_model, list(made_of)],
+            )
+            if trained_on:
+                cursor.execute(
+                    """
+                    INSERT INTO trained_on SELECT DISTINCT $model, prompt_id FROM pairs
+                    WHERE pair_id IN (SELECT unnest($pairs))
+                    """,
+                    {"model": model.reward_model, "pairs": list(trained_on)},
+                )
         self.generation += 1
 
     def models(self) -> list[RewardModel]:
@@ -107,6 +121,10 @@ class ScoreStore:
         """The ids of runs whose scores, or whose trained model, are in."""
         found = self._db.rows("SELECT run_id FROM score_runs UNION SELECT run_id FROM reward_models WHERE run_id <> ''")
         return {run_id for (run_id,) in found}
+
+    def trained_on(self, model: str) -> set[str]:
+        """The ids of the prompts a reward model was trained on; none where it was not trained here."""
+        return {one for (one,) in self._db.rows("SELECT prompt_id FROM trained_on WHERE reward_model = $1", [model])}
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Of each reward model with any: how many responses (or pairs of them) have a number, and how many were cut."""
