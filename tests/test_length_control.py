@@ -115,8 +115,8 @@ def test_accuracy_in_bins_of_length_difference():
     margins = np.array([-1.0, -1, 0, 1, -1, 1, 1, nan])
     differences = np.array([-30.0, -20, -10, 0, 10, 20, 30, 99])
     bins = by_length_difference(margins, differences, bins=3)
-    assert [(one.low, one.high, one.accuracy.half_ties.n) for one in bins] == [(-30, -10, 3), (0, 10, 2), (20, 30, 2)]
-    assert [one.accuracy.half_ties.value for one in bins] == pytest.approx([0.5 / 3, 0.5, 1])
+    assert [(one.low, one.high, one.accuracy.half_ties.n) for one in bins] == [(-30, -10, 3), (0, 20, 3), (30, 99, 1)]
+    assert [one.accuracy.half_ties.value for one in bins] == pytest.approx([0.5 / 3, 2 / 3, 1])
     assert bins[0].accuracy == accuracy(margins[:3])
 
 

@@ -58,13 +58,13 @@ class LengthBin(NamedTuple):
 def by_length_difference(margins: Numbers, length_differences: Numbers, *, bins: int = 5) -> list[LengthBin]:
     """Accuracy by length difference, from chosen much shorter to chosen much longer, in bins of about as many pairs each.
 
+    The bins are those of all pairs given, scored or not, so that models which scored different ones can be set side by side.
     Pairs of one difference stay in one bin, so bins may be uneven, or fewer. Raises ValueError for arrays of different lengths.
     """
     if bins < 1:
         raise ValueError(f"bins is {bins}, expected at least 1")
-    differences = _differences(margins, length_differences)
-    margins, _ = scored(margins, None)
-    if not len(margins):
+    differences = _differences(np.zeros(len(margins)), length_differences)
+    if np.isnan(margins).all():
         return []
     edges = np.quantile(differences, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf")
     place = np.searchsorted(np.unique(edges), differences, side="left")  # an edge belongs to the bin below
