@@ -24,6 +24,8 @@ from curation.workspace import Workspace
 
 T = TypeVar("T")
 _SEED = 20240927
+_ENOUGH = 30  # pairs from which a subset may be called the worst
+_MANY = 20_000  # pairs beyond which fewer redraws tell as much
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,18 @@ class Table:
 
     def accuracy(self, model: str) -> Accuracy:
         """Wilson's interval where every pair has a prompt of its own, else whole prompts are redrawn."""
-        margins = self.of(model)
-        prompts = self.prompts[~np.isnan(margins)]
-        if len(np.unique(prompts)) == len(prompts):
-            return stats.accuracy(margins)
-        return stats.clustered_accuracy(margins, self.prompts, rng())
+        return _accuracy(self.of(model), self.prompts)
+
+    def repeats(self) -> bool:
+        """Whether several pairs have one prompt."""
+        return len(np.unique(self.prompts)) < len(self.prompts)
+
+
+def _accuracy(margins: Numbers, prompts: Groups) -> Accuracy:
+    known = ~np.isnan(margins)
+    if len(np.unique(prompts[known])) == known.sum():
+        return stats.accuracy(margins)
+    return stats.clustered_accuracy(margins, prompts, rng())
 
 
 def table(workspace: Workspace, dataset: str, *, release: str = "", models: Sequence[str] = ()) -> Table:
@@ -136,7 +145,8 @@ def kept(workspace: Workspace, key: tuple[Any, ...], make: Callable[[], T]) -> T
 
 
 class Ranked(NamedTuple):
-    """A reward model's accuracy, and the subset on which it does worst (None where there is only one)."""
+    """A reward model's accuracy, and the subset on which it does worst: of those with 30 pairs or more, where there are two;
+    None where there is only one subset."""
 
     model: str
     accuracy: Accuracy
@@ -150,6 +160,8 @@ def ranking(of: Table) -> list[Ranked]:
     for model in of.models:
         parts = by_subset(of, model)
         known = {name: one.half_ties for name, one in parts.items() if one.half_ties.value is not None}
+        large = {name: one for name, one in known.items() if one.n >= _ENOUGH}
+        known = large if len(large) > 1 else known
         worst = min(known.items(), key=lambda one: (one[1].value or 0.0, one[0])) if len(known) > 1 else None
         left_out = int(of.learned[:, of.models.index(model)].sum())
         found.append(Ranked(model, of.accuracy(model), worst, left_out))
@@ -163,15 +175,21 @@ def _best_first(one: Ranked) -> tuple[float, str]:
 
 def by_subset(of: Table, model: str) -> dict[str, Accuracy]:
     """Accuracy on each subset, in the order they first appear."""
-    names = np.array(of.subsets, dtype=object)
-    return {name: of.only(names == name).accuracy(model) for name in dict.fromkeys(of.subsets)}
+    names, margins = np.array(of.subsets, dtype=object), of.of(model)
+    places = {name: names == name for name in dict.fromkeys(of.subsets)}
+    return {name: _accuracy(margins[here], of.prompts[here]) for name, here in places.items()}
 
 
 def by_flag(of: Table, model: str) -> dict[str, Accuracy]:
     """Accuracy on the pairs that each filter flags, and on those that none does ("no flag")."""
-    names = dict.fromkeys(name for some in of.filters for name in some)
-    found = {name: of.only(np.array([name in some for some in of.filters])).accuracy(model) for name in names}
-    return {**found, "no flag": of.only(np.array([not some for some in of.filters])).accuracy(model)} if names else {}
+    places: dict[str, list[int]] = {}
+    for place, some in enumerate(of.filters):
+        for name in some or ("no flag",):
+            places.setdefault(name, []).append(place)
+    if list(places) in ([], ["no flag"]):
+        return {}
+    margins, last = of.of(model), {"no flag": places.pop("no flag", [])}
+    return {name: _accuracy(margins[here], of.prompts[here]) for name, here in {**places, **last}.items()}
 
 
 class Parts(NamedTuple):
@@ -236,7 +254,8 @@ def _difference_of_means(credit: Numbers, stay: NDArray[np.bool_], prompts: Grou
 
 
 class Duel(NamedTuple):
-    """Two models on the pairs both scored: McNemar's exact test, its p adjusted by Holm over all these comparisons."""
+    """Two models on the pairs both scored: McNemar's exact test, by prompts where several pairs have one; its p adjusted by
+    Holm over all these comparisons."""
 
     one: str
     other: str
@@ -247,7 +266,7 @@ class Duel(NamedTuple):
 def duels(of: Table) -> list[Duel]:
     """Every two models."""
     pairs = list(combinations(of.models, 2))
-    tests = [stats.mcnemar(of.of(one), of.of(other)) for one, other in pairs]
+    tests = [stats.mcnemar(of.of(one), of.of(other), groups=of.prompts) for one, other in pairs]
     return [Duel(*pair, test, p) for pair, test, p in zip(pairs, tests, stats.holm([one.p for one in tests]), strict=True)]
 
 
@@ -262,8 +281,13 @@ def best_of(workspace: Workspace, dataset: str, model: str, *, release: str = ""
     """Over prompts with three responses or more, of which some were only ever chosen and some only ever rejected: is the
     top-scored one of the first? None where there is no such prompt, or the model gives no scores. Of a release, over the
     pairs that it keeps and under its labels. Prompts the model was trained on are left out."""
-    if reward_models.model_named(workspace, model).compares:
+    if reward_models.model_named(workspace, model).compares or not workspace.pairs.several(dataset):
         return None
+    key = ("best of", dataset, release, model)
+    return kept(workspace, key, lambda: _best_of(workspace, dataset, model, release))
+
+
+def _best_of(workspace: Workspace, dataset: str, model: str, release: str) -> BestOf | None:
     scores, changed = workspace.scores.scores(model), released(workspace, dataset, release)
     learned = workspace.scores.trained_on(model)
     chosen, rejected = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
@@ -308,17 +332,25 @@ class Behaviour(NamedTuple):
 
 
 def behaviour(workspace: Workspace, of: Table, model: str) -> Behaviour:
-    """How sure the model is and how often it is right; accuracy by length difference, and with length controlled."""
-    return kept(workspace, ("behaviour", of.name, of.pair_ids, model), lambda: _behaviour(of, model))
+    """How sure the model is and how often it is right; accuracy by length difference, and with length controlled.
+
+    What sigma of a margin would have to be a probability for is undefined where the model's scores are no log odds.
+    """
+    log_odds = reward_models.are_log_odds(reward_models.model_named(workspace, model))
+    key = ("behaviour", of.name, of.pair_ids, model)
+    return kept(workspace, key, lambda: _behaviour(of, model, log_odds=log_odds))
 
 
-def _behaviour(of: Table, model: str) -> Behaviour:
-    margins = of.of(model)
+def _behaviour(of: Table, model: str, *, log_odds: bool) -> Behaviour:
+    margins, resamples = of.of(model), 1000 if len(of.pair_ids) <= _MANY else 200
+    by_length = length_control.by_length_difference(margins, of.lengths)
+    equal = length_control.length_controlled(margins, of.lengths, rng(), groups=of.prompts, resamples=resamples // 5)
+    if not log_odds:
+        none = Figure(None, None, None, int((~np.isnan(margins)).sum()), "pairs", "its scores are no log odds")
+        return Behaviour([], none, none, by_length, equal)
     return Behaviour(
-        calibration.calibration(margins), calibration.brier(margins, rng(), groups=of.prompts),
-        calibration.expected_calibration_error(margins, rng(), groups=of.prompts),
-        length_control.by_length_difference(margins, of.lengths),
-        length_control.length_controlled(margins, of.lengths, rng(), groups=of.prompts),
+        calibration.calibration(margins), calibration.brier(margins, rng(), groups=of.prompts, resamples=resamples),
+        calibration.expected_calibration_error(margins, rng(), groups=of.prompts, resamples=resamples), by_length, equal,
     )  # fmt: skip
 
 

@@ -40,9 +40,12 @@ def accuracy_rows(of: Table) -> list[dict[str, str]]:
 def by_model(of: Table, found: Mapping[str, Mapping[str, Accuracy]], head: str) -> list[dict[str, str]]:
     """A row a part (subset, flag), a column a model: half-tie accuracy with its interval and n."""
     parts = dict.fromkeys(name for one in found.values() for name in one)
-    return [
-        {head: name or "(no subset)", **{model: found[model][name].half_ties.words() for model in of.models}} for name in parts
-    ]
+    return [{head: name or "(no subset)", **{model: both_ways(found[model][name]) for model in of.models}} for name in parts]
+
+
+def both_ways(one: Accuracy) -> str:
+    """Accuracy with a tie as one half, and the strict one where there are ties."""
+    return one.half_ties.words() + (f"; strict {short(one.strict)}" if one.ties else "")
 
 
 def subset_rows(of: Table) -> list[dict[str, str]]:
@@ -149,12 +152,20 @@ def published_rows(workspace: Workspace, dataset: str, of: Table) -> list[dict[s
     told = published(workspace, dataset, of)
     if told is None:
         return []
-    rows = []
-    for model, one in told.by_model.items():
-        parts = one.domains if isinstance(one, RewardBench2) else {name: part.accuracy for name, part in one.sections.items()}
-        named = {name: short(figure) for name, figure in parts.items()}
-        rows.append({"reward model": model, "total": short(one.total), **named, "note": told.note(model)})
-    return rows
+    parts = {model: _parts(one) for model, one in told.by_model.items()}
+    names = list(dict.fromkeys(name for one in parts.values() for name in one))
+    return [
+        {
+            "reward model": model, "total": one.total.words(),
+            **{name: parts[model][name].words() if name in parts[model] else "none" for name in names},
+            "note": told.note(model),
+        }
+        for model, one in told.by_model.items()
+    ]  # fmt: skip
+
+
+def _parts(one: RewardBench | RewardBench2) -> dict[str, Figure]:
+    return one.domains if isinstance(one, RewardBench2) else {name: part.accuracy for name, part in one.sections.items()}
 
 
 def short(figure: Figure) -> str:
@@ -211,7 +222,7 @@ def published(workspace: Workspace, dataset: str, of: Table) -> Published | None
     incomplete = {}
     for model in of.models:
         if not reward_models.model_named(workspace, model).compares:
-            answers, lost = _answers(whole, workspace.scores.scores(model))
+            answers, lost = _answers(whole, _unlearned(workspace, dataset, model))
             incomplete[model] = strange + len(records) - len(whole) + lost
             if answers:
                 found[model] = reward_bench_2(answers, benchmark.rng())
@@ -222,6 +233,16 @@ def _by_subset(margins: Numbers, subsets: Sequence[str]) -> dict[str, Numbers]:
     """The margins there are, of each subset with any."""
     known, names = ~np.isnan(margins), np.array(subsets, dtype=object)
     return {name: margins[known & (names == name)] for name in dict.fromkeys(names[known].tolist())}
+
+
+def _unlearned(workspace: Workspace, dataset: str, model: str) -> dict[str, float]:
+    """A model's scores, without those of responses to prompts it was trained on."""
+    scores, learned = workspace.scores.scores(model), workspace.scores.trained_on(model)
+    for _, prompt, *sides in workspace.pairs.sides(dataset) if learned else ():
+        if prompt in learned:
+            for one in sides:
+                scores.pop(one, None)
+    return scores
 
 
 _TIES_ID = re.compile(r"(ref|tied):\d+")

@@ -117,7 +117,7 @@ def margins(found: Mapping[str, Numbers]) -> Any:
                 hovertemplate="margin %{x:.1f} sd: %{y:.1%} of the pairs<extra>" + escape(model) + "</extra>",
             )  # fmt: skip
     figure.add_vline(x=0, line_dash="dot", line_color="#6b7280")
-    figure.update_xaxes(title="margin of the chosen one, in sd")
+    figure.update_xaxes(title="margin of the chosen one, in sd (beyond 4: not drawn)")
     figure.update_yaxes(title="pairs", tickformat=".0%")
     figure.update_layout(legend={"orientation": "h", "y": -0.3})
     return calm(figure, height=320)

@@ -137,6 +137,9 @@ def benchmark(
             _part("Original against cleaned, in parts", report.cleaning_rows(opened, of, dataset, release))
         _part("Best of several responses", report.best_of_rows(opened, dataset, release, of))
         _part("Reward models against each other", report.duel_rows(of))
+        if len(of.models) > 1:
+            _part("How often they prefer the same side", report.matrix_rows(of))
+            _part("Votes against the label", report.vote_rows(of))
         found = {model: benchmarking.behaviour(opened, of, model) for model in of.models}
         _part("Length and confidence", report.behaviour_rows(found))
         _part("Its own formula", report.published_rows(opened, dataset, of))

@@ -225,6 +225,8 @@ def agreement(
         runs.settle(opened)
         for one in models or []:
             reward_models.model_named(opened, one)
+        if models:
+            _check_scored(opened, name, models)
         if as_json:
             more = {"reward_models": proxies.record(opened, name, models)} if models else {}
             say("", people.report(opened, name) | more, as_json)
@@ -246,6 +248,14 @@ def agreement(
         typer.echo(f"{writer['']}: {figures}")
 
 
+def _check_scored(opened: Any, name: str, models: list[str]) -> None:
+    opened.studies.check(name)
+    missing = sorted(set(models) - opened.scores.scored_in(name))
+    if missing:
+        what = f"elephant run score reward_model={missing[0]} study={name}"
+        raise ValueError(f"{', '.join(missing)} has not scored the study {name!r} yet: {what}")
+
+
 def _say_proxies(opened: Any, name: str, tables: dict[str, Any], models: list[str]) -> None:
     """Each reward model beside people, a line a figure, and the sentence that sums it up."""
     from curation import proxies
@@ -253,16 +263,16 @@ def _say_proxies(opened: Any, name: str, tables: dict[str, Any], models: list[st
     if not tables:
         typer.echo("nobody has answered yet")
         return
-    missing = [one for one in models if not any(proxies.has_scored(opened, name, table, one) for table in tables.values())]
-    if missing:
-        what = f"elephant run score reward_model={missing[0]} study={name}"
-        raise ValueError(f"{', '.join(missing)} has not scored the study {name!r} yet: {what}")
     for table in tables.values():
         found = [proxies.proxy(opened, name, table, one) for one in models if proxies.has_scored(opened, name, table, one)]
         for one in found:
             typer.echo(f"\n{one.model} {one.verdict()}")
             (row,) = proxies.rows([one])
             rows = [{"of": table.name, "measure": what, "figure": figure} for what, figure in row.items()]
+            parts = proxies.by_subset(opened, name, table, one.model)
+            rows += [
+                {"of": table.name, "measure": f"subset {part}", "figure": figure.words()} for part, figure in parts.items()
+            ]
             say_rows(rows[1:], ("of", "measure", "figure"), False, none="")
 
 

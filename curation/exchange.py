@@ -100,17 +100,22 @@ def hand_over_scores(workspace: Workspace, dataset: str, path: Path, target: Pat
 def hand_over_registered(workspace: Workspace, dataset: str, given: str, target: Path) -> None:
     """Write what registered reward models said of a dataset's pairs, in the same form; of one that compares, the log odds.
 
-    `given` is "models:NAME,NAME", or "models:all" for every one that scored any of it, save the baseline `length`. Raises
+    `given` is "models:NAME,NAME", or "models:all" for every one that scored any of it, save the baseline `length` and
+    ensembles. A model has no vote on prompts it was trained on. Raises
     ValueError for an unknown name, and when no pair has the scores of two.
     """
     wanted = [one.strip() for one in given.removeprefix(REGISTERED).split(",") if one.strip()]
-    names = [one.reward_model for one in workspace.scores.models()]
+    models = workspace.scores.models()
     if wanted == ["all"]:
-        wanted = [name for name in names if name != "length"]
+        wanted = [one.reward_model for one in models if one.reward_model != "length" and one.family != "ensemble"]
     records, scored = [], Counter[str]()
     for name in wanted:
         workspace.scores.model(name)
+        learned = workspace.scores.trained_on(name)
+        seen = {pair_id for pair_id, prompt, _, _ in workspace.pairs.sides(dataset) if prompt in learned} if learned else set()
         for pair_id, chosen, rejected in workspace.scores.of_pairs(dataset, name):
+            if pair_id in seen:
+                continue  # it learnt this label: its vote would only repeat it
             records.append({"pair_id": pair_id, "reward_model": name, "chosen": chosen, "rejected": rejected})
             scored[pair_id] += 1
     if not scored or max(scored.values()) < 2:

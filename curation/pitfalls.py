@@ -5,6 +5,7 @@ and stored by their content, and made again from the same recipe when the result
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -38,11 +39,16 @@ class Probed:
     original: Numbers  # (pairs,); 0 for a model that compares
     scores: dict[str, Numbers]  # by probe, (pairs,); for a model that compares the log odds of the spoilt one
     phrases: tuple[str, ...]  # its favourites
+    no_phrases: str = ""  # why there are none, where there are none
 
     def pitfalls(self) -> dict[str, Pitfall]:
         """By probe, how often the spoilt response scores higher."""
         prompts = np.unique([one.prompt_id for one in self.pairs], return_inverse=True)[1].astype(np.int64)
-        return {name: share_preferred(self.original, self.scores[name], benchmark.rng(), groups=prompts) for name in PROBES}
+        found = {name: share_preferred(self.original, self.scores[name], benchmark.rng(), groups=prompts) for name in PROBES}
+        if self.no_phrases:
+            share = found["favourite"].share._replace(undefined=self.no_phrases)
+            found["favourite"] = found["favourite"]._replace(share=share)
+        return found
 
     def examples(self, probe: str, *, limit: int = 20) -> list[Example]:
         """The pairs whose spoilt response is preferred most, the worst first."""
@@ -56,10 +62,17 @@ class Probed:
         return found
 
 
-def recipe(workspace: Workspace, reward_model: str, pairs: Sequence[Pair]) -> tuple[str, ...]:
+class Recipe(NamedTuple):
+    """What is needed to make a probing again: the model's favourite phrases; and on how many responses they were learnt."""
+
+    phrases: tuple[str, ...] = ()
+    learnt_on: int = 0
+
+
+def recipe(workspace: Workspace, reward_model: str, pairs: Sequence[Pair]) -> Recipe:
     """The model's favourite phrases: learnt on its scores of half the prompts, to be tried on the other half.
 
-    None of them where it has not scored these pairs: then there is nothing to learn from.
+    None of them where it has not scored these pairs, or compares: then there is nothing to learn from.
     """
     scores = workspace.scores.scores(reward_model)
     scored = [
@@ -69,7 +82,7 @@ def recipe(workspace: Workspace, reward_model: str, pairs: Sequence[Pair]) -> tu
         for response_id, side in ((pair.chosen_id, pair.chosen), (pair.rejected_id, pair.rejected))
         if response_id in scores
     ]
-    return tuple(one.phrase for one in favourites.favourites(scored)) if scored else ()
+    return Recipe(tuple(one.phrase for one in favourites.favourites(scored)), len(scored)) if scored else Recipe()
 
 
 def groups(pairs: Sequence[Pair], phrases: Sequence[str]) -> Iterator[scoring.Group]:
@@ -85,12 +98,12 @@ def groups(pairs: Sequence[Pair], phrases: Sequence[str]) -> Iterator[scoring.Gr
 
 
 def probed(workspace: Workspace, dataset: str, reward_model: str) -> Probed | None:
-    """The latest probing of a dataset's pairs by this reward model; None where there is none."""
+    """The largest probing of a dataset's pairs by this reward model; None where there is none."""
     return benchmark.kept(workspace, ("probed", dataset, reward_model), lambda: _probed(workspace, dataset, reward_model))
 
 
 def _probed(workspace: Workspace, dataset: str, reward_model: str) -> Probed | None:
-    told = latest(workspace, dataset, reward_model)
+    told = largest(workspace, dataset, reward_model)
     if told is None:
         return None
     wanted = scoring.Wanted.model_validate({name: told[name] for name in scoring.Wanted.model_fields if name in told})
@@ -109,13 +122,21 @@ def _probed(workspace: Workspace, dataset: str, reward_model: str) -> Probed | N
             name: np.array([known.get(one.response_id, np.nan) if one else np.nan for one in spoilt[name]]) for name in PROBES
         }
         original = np.array([known.get(pair.chosen_id, np.nan) for pair in pairs])
-    return Probed(reward_model, str(told["in words"]), tuple(pairs), spoilt, original, scores, phrases)
+    why = _why_none(workspace.scores.model(reward_model).compares, told.get("learnt_on", 0)) if not phrases else ""
+    return Probed(reward_model, str(told["in words"]), tuple(pairs), spoilt, original, scores, phrases, why)
 
 
-def latest(workspace: Workspace, dataset: str, reward_model: str) -> dict[str, Any] | None:
-    """What the latest probing of a dataset by this reward model was told."""
-    found = [json.loads(one.what) for one in workspace.scores.runs() if one.reward_model == reward_model]
-    return next((one for one in reversed(found) if one.get("probes") and one.get("dataset") == dataset), None)
+def _why_none(compares: bool, learnt_on: int) -> str:
+    if compares:
+        return "a model that compares gives no scores to learn phrases from"
+    return "no phrase stands out in its scores" if learnt_on else "it had not scored these responses when it was probed"
+
+
+def largest(workspace: Workspace, dataset: str, reward_model: str) -> dict[str, Any] | None:
+    """What the largest probing of a dataset by this reward model was told, of equally large ones the latest."""
+    told = [json.loads(one.what) for one in workspace.scores.runs() if one.reward_model == reward_model]
+    found = [one for one in told if one.get("probes") and one.get("dataset") == dataset]
+    return max(reversed(found), key=lambda one: one.get("count") or math.inf, default=None)
 
 
 def _spoilt(pairs: Sequence[Pair], phrases: Sequence[str]) -> Iterator[dict[str, Spoilt | None]]:

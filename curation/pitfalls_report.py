@@ -21,9 +21,15 @@ def found(workspace: Workspace, dataset: str, models: Sequence[str]) -> dict[str
 def rows(workspace: Workspace, dataset: str, models: Sequence[str]) -> list[dict[str, str]]:
     """The share of prompts on which the spoilt response scores higher, with n and interval; none where nobody was probed."""
     by_model = found(workspace, dataset, models)
-    return [
-        {"probe": name, **{model: one[name].share.words() for model, one in by_model.items()}} for name in PROBES
-    ] if by_model else []  # fmt: skip
+    return [{"probe": name, **{model: in_words(one[name]) for model, one in by_model.items()}} for name in PROBES if by_model]
+
+
+def in_words(one: Pitfall) -> str:
+    """The share, and by how many standard deviations of the originals' scores the spoilt responses score higher on average."""
+    if one.shift.value is None or one.shift.low is None or one.shift.high is None:
+        return one.share.words()
+    shift = f"{one.shift.value:+z.2f} [{one.shift.low:+z.2f}, {one.shift.high:+z.2f}]"
+    return f"{one.share.words()}; shift {shift} sd"
 
 
 def heat(

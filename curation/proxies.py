@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from curation import benchmark, people, reward_models
 from curation.people import Table
-from curation.stats import beside_people, calibration, consensus, correlation
+from curation.stats import beside_people, calibration, consensus, correlation, length_control
 from curation.stats.accuracy import Numbers
 from curation.stats.beside_people import Beside
 from curation.stats.correlation import METHODS, Method
@@ -16,14 +16,16 @@ from curation.stats.figures import Figure
 from curation.workspace import Workspace
 
 LENGTH = "length"
-MARGIN = 0.1  # of a correlation or a share: what is closer to one rater than this counts as one rater
+MARGIN, SHARE_MARGIN = 0.1, 0.05  # of a correlation, of a share of answers: who is closer to one rater counts as one rater
 
 RULE = (
     "Each clause is read from one 95% interval. People: the model's Spearman correlation with the mean rating, or its share of "
     "answers agreed with less one half; above 0 it “agrees”, below 0 it “goes against people”, else it “does not measurably "
     "agree”. Length: its lead over the length of the response on the same redraws; above 0 “better”, below 0 “worse”, else “no "
     "better”. Rater: the model less one rater, both against the other raters; above 0 “better”, below 0 “less”, else “as well "
-    f"as one rater” where it lies above −{MARGIN:g}, and where it does not more ratings are needed to tell."
+    f"as one rater” where it lies above −{MARGIN:g} (of shares −{SHARE_MARGIN:g}) and the model agrees with people at all, and "
+    "where it does not more ratings are needed to tell. Where one rater does not measurably agree with the others there is "
+    "nothing to be as good as, and that is said instead."
 )
 
 
@@ -43,7 +45,7 @@ class Proxy:
     table: str
     over_all: dict[Method, Figure]
     within: dict[Method, Figure]
-    by_generator: Figure | None
+    by_generator: dict[Method, Figure]
     at_equal_length: dict[str, Figure]
     with_answers: Figure | None  # comparisons: the share of answers it agrees with
     beside: Beside
@@ -57,9 +59,11 @@ class Proxy:
 
     def verdict(self) -> str:
         """A sentence in plain words, from the intervals alone: see RULE."""
-        agrees = _agrees(self.main, 0.5 if self.with_answers is not None else 0.0)
+        shares = self.with_answers is not None
+        agrees = _agrees(self.main, 0.5 if shares else 0.0)
         length = "" if self.model == LENGTH else _beyond_length(self.over_length)
-        return "; ".join(filter(None, [agrees, length, _as_a_rater(self.beside.difference)])) + "."
+        rater = _as_a_rater(self.beside, agrees == _AGREES, 0.5 if shares else 0.0, SHARE_MARGIN if shares else MARGIN)
+        return "; ".join(filter(None, [agrees, length, rater])) + "."
 
 
 def says(workspace: Workspace, study: str, table: Table, model: str) -> Says:
@@ -88,6 +92,8 @@ def says(workspace: Workspace, study: str, table: Table, model: str) -> Says:
 
 def has_scored(workspace: Workspace, study: str, table: Table, model: str) -> bool:
     """Whether a reward model has said anything of a table's units."""
+    if model not in workspace.scores.scored_in(study):
+        return False
     if reward_models.model_named(workspace, model).compares:
         preferences = workspace.scores.preferences(model)
         return any((one.first, one.second) in preferences for one in table.units)
@@ -104,9 +110,10 @@ def rows(found: Sequence[Proxy]) -> list[dict[str, str]]:
             row["agrees with answers"] = one.with_answers.words()
         row |= {f"{method.title()}, all": figure.words() for method, figure in one.over_all.items()}
         row |= {f"{method.title()}, within prompts": figure.words() for method, figure in one.within.items()}
-        if one.by_generator is not None:
-            row["Pearson of generators' means"] = one.by_generator.words()
-        row |= {f"{method.title()}, length set aside": figure.words() for method, figure in one.at_equal_length.items()}
+        row |= {f"{method.title()}, of generators' means": figure.words() for method, figure in one.by_generator.items()}
+        for what, figure in one.at_equal_length.items():
+            name = "agrees with the majority, at equal length" if what == "accuracy" else f"{what.title()}, length set aside"
+            row[name] = figure.words()
         row["beside the others: model"] = one.beside.model.words()
         row["beside the others: one rater (ceiling)"] = one.beside.rater.words()
         row["model less rater"] = one.beside.difference.words()
@@ -133,7 +140,7 @@ def _record(workspace: Workspace, study: str, table: Table, one: Proxy) -> dict[
         "verdict": one.verdict(), "n": one.n, "over_all": records(one.over_all), "within_prompts": records(one.within),
         "length_set_aside": records(one.at_equal_length), "subsets": records(by_subset(workspace, study, table, one.model)),
         "raters": records(by_rater(workspace, study, table, one.model)),
-        "generators": None if one.by_generator is None else one.by_generator.record(),
+        "generators": records(one.by_generator),
         "with_answers": None if one.with_answers is None else one.with_answers.record(),
         "beside_the_others": records(one.beside._asdict()), "lead_over_length": one.over_length.record(),
     }  # fmt: skip
@@ -168,8 +175,11 @@ def proxy(workspace: Workspace, study: str, table: Table, model: str) -> Proxy:
     if table.kind != "rating":
         won = outcomes(table)
         lead = beside_people.lead(told.scores, told.lengths, won, rng(), groups=groups)
+        side = np.sign(told.people - 0.5)
+        towards = np.where(side == 0, np.nan, told.scores * side), np.nan_to_num(told.lengths * side)
+        equal = {"accuracy": length_control.length_controlled(*towards, rng(), groups=groups)}
         return Proxy(
-            model, table.name, {}, {}, None, {}, beside_people.with_preferences(told.scores, won, rng(), groups=groups),
+            model, table.name, {}, {}, {}, equal, beside_people.with_preferences(told.scores, won, rng(), groups=groups),
             beside_people.preferences(told.scores, won, rng(), groups=groups), _beyond(lead, told, np.sign), n,
         )  # fmt: skip
     overall: dict[Method, Figure] = {
@@ -178,9 +188,8 @@ def proxy(workspace: Workspace, study: str, table: Table, model: str) -> Proxy:
     inside: dict[Method, Figure] = {
         one: correlation.within(told.scores, told.people, groups, rng(), method=one) for one in METHODS
     }
-    ways: tuple[Literal["pearson", "spearman"], ...] = ("pearson", "spearman")
     partial: dict[str, Figure] = {
-        one: correlation.partial(told.scores, told.people, told.lengths, rng(), method=one, groups=groups) for one in ways
+        one: correlation.partial(told.scores, told.people, told.lengths, rng(), method=one, groups=groups) for one in METHODS
     }
     lead = correlation.difference(told.scores, told.lengths, told.people, rng(), method="spearman", groups=groups)
     return Proxy(
@@ -196,12 +205,13 @@ def _beyond(figure: Figure, told: Says, order: Callable[[Numbers], Numbers]) -> 
     return figure._replace(low=0.0, high=0.0, undefined="") if same and figure.value is not None else figure
 
 
-def _by_generator(workspace: Workspace, study: str, table: Table, told: Says) -> Figure:
+def _by_generator(workspace: Workspace, study: str, table: Table, told: Says) -> dict[Method, Figure]:
     writers = workspace.studies.generators(study)
     rows = [(place, name) for place, unit in enumerate(table.units) for name in writers[unit.item_id].get(unit.first, ())]
     places = np.array([place for place, _ in rows], np.int64)
     names = np.array([name for _, name in rows], dtype=object)
-    return beside_people.of_means(told.scores[places], told.people[places], names, benchmark.rng(), groups=table.groups[places])
+    given = told.scores[places], told.people[places], names
+    return {one: beside_people.of_means(*given, benchmark.rng(), groups=table.groups[places], method=one) for one in METHODS}
 
 
 def by_subset(workspace: Workspace, study: str, table: Table, model: str) -> dict[str, Figure]:
@@ -274,11 +284,14 @@ def _places(values: Numbers) -> Numbers:
 # ---- in words
 
 
+_AGREES = "agrees with people"
+
+
 def _agrees(figure: Figure, nothing: float) -> str:
     if figure.value is None or figure.low is None or figure.high is None:
         return f"whether it agrees with people cannot be told, because {figure.undefined}"
     if figure.low > nothing:
-        return "agrees with people"
+        return _AGREES
     return "goes against people" if figure.high < nothing else "does not measurably agree with people"
 
 
@@ -288,11 +301,16 @@ def _beyond_length(figure: Figure) -> str:
     return "better than length" if figure.low > 0 else "worse than length" if figure.high < 0 else "no better than length"
 
 
-def _as_a_rater(figure: Figure) -> str:
-    if figure.low is None or figure.high is None:
+def _as_a_rater(beside: Beside, agrees: bool, nothing: float, margin: float) -> str:
+    less = beside.difference
+    if less.low is None or less.high is None:
         return ""
-    if figure.low > 0:
+    if less.low > 0:
         return "better than one rater does"
-    if figure.high < 0:
+    if less.high < 0:
         return "less than one rater does"
-    return "as well as one rater does" if figure.low > -MARGIN else "more ratings are needed to tell it from one rater"
+    if beside.rater.low is None or beside.rater.low <= nothing:
+        return "one rater does not measurably agree with the others either"
+    if agrees and less.low > -margin:
+        return "as well as one rater does"
+    return "more ratings are needed to tell it from one rater"

@@ -32,7 +32,7 @@ def register(
     given = {**settings, **_members(workspace, settings)}
     chosen = family(family_name, resolved(workspace, given))
     for source in chosen.sources():
-        _check_source(source)
+        check_source(source)
     given = placed(workspace, given, set(chosen.sources()))
     if "revision" in type(chosen).model_fields and not given.get("revision") and "source" in given:
         given["revision"] = loading.commit_of(str(given["source"]))  # what a name means on the hub changes, a commit does not
@@ -52,7 +52,7 @@ def register(
     return model
 
 
-def _check_source(source: str) -> None:
+def check_source(source: str) -> None:
     """Raise ValueError for what is a path by its look and no folder: as an id on the hub it would never be found."""
     looks_like_a_path = source.startswith(("/", ".", "~")) or source.count("/") > 1
     if looks_like_a_path and not Path(located(source).place).is_dir():
@@ -114,9 +114,16 @@ def placed(workspace: Workspace, value: Any, models: Set[str]) -> Any:
 
 
 def _members(workspace: Workspace, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The members of an ensemble in full, where they are given as names."""
+    """The members of an ensemble in full, where they are given as names; and what their scores are divided by, where that is
+    not given: their standard deviations over all that they have scored, once all of them have scored something."""
     models = [model_named(workspace, name) for name in _named_members(settings)]
-    return {"members": [{"family": one.family, **json.loads(one.settings)} for one in models]} if models else {}
+    if not models:
+        return {}
+    full = {"members": [{"family": one.family, **json.loads(one.settings)} for one in models]}
+    spreads = [workspace.scores.spread(one.reward_model) for one in models]
+    if settings.get("scales") or not all(spreads):
+        return full
+    return {**full, "scales": [float(f"{spread:.6g}") for spread in spreads if spread]}
 
 
 def _named_members(settings: Mapping[str, Any]) -> list[str]:
@@ -127,17 +134,20 @@ def _named_members(settings: Mapping[str, Any]) -> list[str]:
     return given if isinstance(given, list) and all(isinstance(one, str) for one in given) else []
 
 
+def are_log_odds(model: RewardModel) -> bool:
+    """Whether sigma of a difference of its scores is meant as a probability: see `Family.log_odds`."""
+    return FAMILIES[model.family].log_odds
+
+
 def described(model: RewardModel) -> str:
     """What it is, in a line: family, source, revision, licence, the memory its weights take."""
     settings = json.loads(model.settings)
+    source = str(settings.get("source", ""))
+    revision = model.revision or ("revision not pinned" if source and not model.fingerprint else "")
+    licence = f"licence {model.licence}" if model.licence else ""
     memory = f"{model.memory / 1e9:.1f} GB" if model.memory else ""
-    parts = [
-        model.family,
-        str(settings.get("source", "")),
-        model.revision,
-        model.licence and f"licence {model.licence}",
-        memory,
-    ]
+    scaled = "members not scaled" if "members" in settings and "scales" not in settings else ""
+    parts = [model.family, source, revision, licence, memory, scaled]
     return " · ".join(part for part in parts if part)
 
 

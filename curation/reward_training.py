@@ -15,7 +15,7 @@ from curation.pairs import Pair, parse
 from curation.released import released
 from curation.workspace import Workspace
 from training import engine
-from training.reward import SUMMARY, Training
+from training.reward import HEAD, SUMMARY, Training
 from training.reward_data import PAIRS
 from training.run import OVER, Run
 
@@ -56,6 +56,8 @@ def hand_over(workspace: Workspace, wanted: Wanted, folder: Path) -> Training:
     reward_models.check_name(workspace, wanted.model)
     if wanted.model in _in_training(workspace):
         raise ValueError(f"a reward model {wanted.model!r} is being trained: choose another name, or cancel that run")
+    if wanted.base != HEAD:
+        reward_models.check_source(wanted.base)
     chosen = _once([one for part in _parts(wanted.data) for one in _chosen(workspace, *part, count=wanted.count)])
     margins = _margins(workspace, wanted)
     with pq.ParquetWriter(folder / PAIRS, _SCHEMA, compression="zstd") as writer:

@@ -165,14 +165,15 @@ def find_in(folder: Path, run_id: str) -> Run:
 def settle(workspace: Workspace) -> list[str]:
     """Take in the output of every finished run that is not in yet, and of a failed one what its finished filters
     found; returns the runs' ids."""
-    fresh = [view.run for view in all_runs(workspace) if not view.taken_in and _has_output(view)]
     taken = []
-    for run in sorted(fresh, key=lambda one: str(one.state().ended_at)):
-        try:
-            take_in(workspace, run)
-            taken.append(run.run_id)
-        except (ValueError, OSError, KeyError) as error:
-            engine.fail(run, f"{_UNUSABLE}: {' '.join(str(error).split())}")
+    with workspace.settling:  # every session does this: one of them takes a run in
+        fresh = [view.run for view in all_runs(workspace) if not view.taken_in and _has_output(view)]
+        for run in sorted(fresh, key=lambda one: str(one.state().ended_at)):
+            try:
+                take_in(workspace, run)
+                taken.append(run.run_id)
+            except (ValueError, OSError, KeyError) as error:
+                engine.fail(run, f"{_UNUSABLE}: {' '.join(str(error).split())}")
     return taken
 
 

@@ -43,7 +43,7 @@ class Text(NamedTuple):
     response: str
 
 
-class Duel(NamedTuple):
+class Versus(NamedTuple):
     """Two responses to one prompt, on their way to a model that compares. `first_id` comes before `second_id`."""
 
     first_id: str
@@ -62,7 +62,7 @@ def hand_over(workspace: Workspace, wanted: Wanted, folder: Path) -> Scoring:
     what, unit, pairs, more = _what(workspace, wanted, compares=model.compares)
     if model.compares:
         known = set(workspace.scores.preferences(model.reward_model))
-        count = _written(folder / DUELS, Duel, pairs, _duels, known, lambda one: one[:2])
+        count = _written(folder / DUELS, Versus, pairs, _versus, known, lambda one: one[:2])
     else:
         known_ids = set(workspace.scores.scores(model.reward_model))
         count = _written(folder / TEXTS, Text, pairs, _texts, known_ids, lambda one: one[0])
@@ -118,8 +118,8 @@ def _what(workspace: Workspace, wanted: Wanted, *, compares: bool) -> tuple[str,
         from curation import pitfalls
 
         pairs = labelled_pairs(workspace, wanted)
-        phrases = () if compares else pitfalls.recipe(workspace, wanted.reward_model, pairs)
-        return f"probes of {words}", "probes", pitfalls.groups(pairs, phrases), {"phrases": phrases}
+        made = pitfalls.Recipe() if compares else pitfalls.recipe(workspace, wanted.reward_model, pairs)
+        return f"probes of {words}", "probes", pitfalls.groups(pairs, made.phrases), made._asdict()
     return words, "pairs", of_pairs(workspace, chosen), {}
 
 
@@ -194,16 +194,16 @@ def _texts(group: Group) -> Iterator[Text]:
         yield Text(response_id, group.prompt, response)
 
 
-def _duels(group: Group) -> Iterator[Duel]:
+def _versus(group: Group) -> Iterator[Versus]:
     """Every two of the responses, each pair once."""
     ordered = sorted(group.responses)
     for place, (first_id, first) in enumerate(ordered):
         for second_id, second in ordered[place + 1 :]:
-            yield Duel(first_id, second_id, group.prompt, first, second)
+            yield Versus(first_id, second_id, group.prompt, first, second)
 
 
 def _written(
-    path: Path, kind: type[Text] | type[Duel], groups: Iterator[Group], parts: Callable[[Group], Iterator[Any]],
+    path: Path, kind: type[Text] | type[Versus], groups: Iterator[Group], parts: Callable[[Group], Iterator[Any]],
     known: set[Any], key: Callable[[Any], Any],
 ) -> _Count:  # fmt: skip
     """Write what is not known yet, each once."""

@@ -36,6 +36,7 @@ class Workspace:
         self._board: Board[Claim, Decision] | None = None
         self._raters: Board[StudyClaim, Answered] | None = None
         self._making = Lock()
+        self.settling = Lock()  # sessions take turns in taking in what runs made
 
     @property
     def board(self) -> Board[Claim, Decision]:

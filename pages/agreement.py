@@ -151,7 +151,8 @@ def reward_models(table: people.Table) -> None:
         st.plotly_chart(charts_rewards.side_by_side(parts, value=value), key="proxies-by-subset")
     if table.kind != "rating":
         st.subheader("How sure it is, and how often the majority prefers the same", anchor=False)
-        curves = {name: proxies.confidence(says(table, name), table) for name in chosen}
+        sure = [name for name in chosen if registry.are_log_odds(opened.scores.model(name))]
+        curves = {name: proxies.confidence(says(table, name), table) for name in sure}
         st.plotly_chart(charts_rewards.calibration(curves), key="proxies-calibration")
     with st.expander("Against each rater alone"):
         names = st.toggle("Show names", key="names-proxies")

@@ -102,11 +102,12 @@ def models(dataset: str | None) -> None:
 def score(dataset: str | None) -> None:
     names = [one.reward_model for one in reward_models.all_models(opened)]
     studies = [name for name, _, _ in opened.studies.all()]
+    offered = [f"release {one.name}" for one in opened.releases.all(dataset)] if dataset else []
     with st.container(horizontal=True, vertical_alignment="bottom"):
         model = st.selectbox("Reward model", names, index=len(names) - 1, key="score-model", width=260)
         what = st.selectbox(
             "Texts",
-            ([f"dataset {dataset}"] if dataset else []) + [f"study {one}" for one in studies],
+            [*([f"dataset {dataset}"] if dataset else []), *offered, *(f"study {one}" for one in studies)],
             key="score-what",
             width=320,
         )
@@ -114,13 +115,13 @@ def score(dataset: str | None) -> None:
         st.info("There is nothing to score yet: import a dataset, or set up a study.")
         return
     kind, _, name = what.partition(" ")
-    more = {}
-    if kind == "dataset":
-        more = ui.settings_asked(
-            scoring.Wanted, key="score", without=("reward_model", "dataset", "study"), few=("count", "probes")
-        )
+    settings = {kind: name}
+    if kind != "study":
+        without = ("reward_model", "dataset", "release", "study")
+        asked = ui.settings_asked(scoring.Wanted, key="score", without=without, few=("count", "probes"))
+        settings |= {"dataset": dataset or "", **asked}
     if st.button("Score", key="score", type="primary", icon=":material/play_arrow:"):
-        started("score", {"reward_model": model, kind: name, **more})
+        started("score", {"reward_model": model, **settings})
 
 
 def train(dataset: str | None) -> None:
@@ -222,13 +223,23 @@ def cleaning(of: benchmark.Table, dataset: str, release: str) -> None:
     ui.table(ui.turned(benchmark_report.cleaning_rows(opened, of, dataset, release)))
 
 
+def independent(of: benchmark.Table) -> None:
+    """What is said where the intervals shown are those of independent pairs, and they are not."""
+    if of.repeats():
+        st.caption("Several pairs have one prompt here; the intervals of this table and chart take pairs as independent.")
+
+
 def each_other(of: benchmark.Table) -> None:
     if len(of.models) < 2:
         st.info("It takes two reward models that have scored this dataset.", icon=":material/balance:")
         return
-    st.caption("McNemar's exact test on the pairs both scored; Holm's p is adjusted for all comparisons in this table.")
+    st.caption(
+        "McNemar's exact test on the pairs both scored, by prompts where several pairs have one; Holm's p is adjusted for all "
+        "comparisons in this table."
+    )
     ui.table(benchmark_report.duel_rows(of))
     st.subheader("How often they prefer the same side", anchor=False)
+    independent(of)
     rows, values, words = benchmark_report.matrix(of)
     st.plotly_chart(charts_rewards.heat(rows, rows, values, words, bad=False), key="matrix", config=PLAIN)
     with st.expander("As a table, with intervals"):
@@ -241,15 +252,17 @@ def each_other(of: benchmark.Table) -> None:
 
 def confidence(of: benchmark.Table) -> None:
     st.caption(
-        "σ(margin) is a probability only for models trained by Bradley-Terry loss: of others, read the order, not the numbers."
+        "σ(margin) is a probability only for models trained by Bradley-Terry loss or DPO: of others, read the order, not the "
+        "numbers."
     )
     with st.spinner("Computing intervals"):
         found = {model: benchmark.behaviour(opened, of, model) for model in of.models}
     ui.table(ui.turned(benchmark_report.behaviour_rows(found)))
+    independent(of)
     left, right = st.columns(2)
     with left:
         st.subheader("Calibration", anchor=False)
-        curves = {model: one.curve for model, one in found.items()}
+        curves = {model: one.curve for model, one in found.items() if one.curve}
         st.plotly_chart(charts_rewards.calibration(curves), key="calibration", config=PLAIN)
     with right:
         st.subheader("Margins", anchor=False)

@@ -11,10 +11,10 @@ from curation.store.scores import RewardModel, ScoreRun
 from curation.workspace import Workspace
 
 
-def known(workspace: Workspace, name: str, *, compares: bool = False) -> str:
+def known(workspace: Workspace, name: str, *, compares: bool = False, family: str = "classifier") -> str:
     """Register a reward model of this name, where there is none."""
     if name not in {one.reward_model for one in workspace.scores.models()}:
-        workspace.scores.register(RewardModel(name, "length", "{}", compares, "", "", "", 0, "", "lead", workspace.clock()))
+        workspace.scores.register(RewardModel(name, family, "{}", compares, "", "", "", 0, "", "lead", workspace.clock()))
     return name
 
 

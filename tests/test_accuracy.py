@@ -1,5 +1,7 @@
 """Accuracy of reward models: worked cases, statsmodels, loops, intervals that cover, reasons."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar as known_mcnemar
@@ -244,3 +246,38 @@ def test_models_that_share_no_pair_have_no_agreement():
     matrix = agreement_matrix(np.array([[1.0, nan], [nan, 1.0]]))
     assert matrix.n.tolist() == [[1, 0], [0, 1]]
     assert np.isnan([matrix.share[0, 1], matrix.low[0, 1], matrix.high[0, 1]]).all()
+
+
+# ---- McNemar where several pairs have one prompt
+
+
+def test_with_a_prompt_a_pair_the_sign_flip_is_mcnemars_test():
+    draw = np.random.default_rng(3)
+    for n in (1, 2, 9, 40, 400):
+        one, other = draw.normal(size=n), draw.normal(size=n)
+        assert mcnemar(one, other, groups=np.arange(n)).p == pytest.approx(mcnemar(one, other).p, abs=1e-12)
+
+
+def test_signs_are_flipped_by_prompt_and_every_way_of_flipping_counts():
+    """All 2^6 flips, by hand, of prompts with 1 to 3 pairs."""
+    draw = np.random.default_rng(4)
+    groups = np.repeat(np.arange(6), [1, 2, 3, 3, 2, 1])
+    for _ in range(20):
+        one, other = draw.normal(size=12) + 0.4, draw.normal(size=12)
+        ahead = np.array([((one > 0).astype(int) - (other > 0))[groups == g].sum() for g in range(6)])
+        sums = [abs(sum(sign * d for sign, d in zip(signs, ahead, strict=True))) for signs in product((1, -1), repeat=6)]
+        expected = np.mean([total >= abs(ahead.sum()) for total in sums])
+        assert mcnemar(one, other, groups=groups).p == pytest.approx(expected)
+
+
+def test_two_equally_good_models_differ_by_chance_as_often_as_they_should():
+    """60 prompts of 9 pairs that go together: taken as independent, every other comparison would call one the better."""
+    draw = np.random.default_rng(5)
+    groups, below = np.repeat(np.arange(60), 9), {True: 0, False: 0}
+    for _ in range(200):
+        one, other = (np.repeat(draw.normal(size=60), 9) + 0.3 * draw.normal(size=540) for _ in range(2))
+        for by_prompt in below:
+            p = mcnemar(one, other, groups=groups if by_prompt else None).p
+            below[by_prompt] += p < 0.05
+    assert below[True] <= 20  # 10 are expected
+    assert below[False] > 60

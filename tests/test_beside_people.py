@@ -1,10 +1,11 @@
 """A reward model in a rater's place: every figure beside scipy on copied rows, and intervals that cover the truth."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import kendalltau, pearsonr, spearmanr
 from statsmodels.stats.proportion import proportion_confint
 
 from curation.stats import agreement, beside_people
@@ -228,30 +229,34 @@ def test_without_a_decided_answer_on_a_scored_pair_there_is_no_share(margins):
 
 def test_generators_are_compared_by_the_means_of_what_was_scored_and_rated():
     draw = np.random.default_rng(5)
-    groups, names = np.repeat(np.arange(15), 4), np.array(["a", "b", "c", "d"] * 15, dtype=object)
-    level = {"a": -1.0, "b": 0.0, "c": 0.4, "d": 1.5}
-    y = np.array([level[one] for one in names]) + draw.normal(size=60)
-    x = np.array([level[one] for one in names]) + draw.normal(size=60)
+    groups, names = np.repeat(np.arange(15), 5), np.array(["a", "b", "c", "d", "e"] * 15, dtype=object)
+    level = {"a": -1.0, "b": 0.0, "c": 0.4, "d": 1.5, "e": 0.9}
+    y = np.array([level[one] for one in names]) + draw.normal(size=75)
+    x = np.array([level[one] for one in names]) + draw.normal(size=75)
     x[4] = y[9] = np.nan
     known = ~np.isnan(x) & ~np.isnan(y)
 
-    def by_hand(rows, _):
-        means = [[side[rows][names[known][rows] == one].mean() for side in (x[known], y[known])] for one in "abcd"]
-        return pearsonr(*np.array(means).T).statistic
+    def by_hand(rows, _, how):
+        means = [[side[rows][names[known][rows] == one].mean() for side in (x[known], y[known])] for one in "abcde"]
+        return how(*np.array(means).T).statistic
 
-    found = beside_people.of_means(x, y, names, seeded(), groups=groups, resamples=DRAWS)
-    close(found, by_copying(by_hand, groups[known], "generators", n=4))
+    for method, how in {"pearson": pearsonr, "spearman": spearmanr, "kendall": kendalltau}.items():
+        found = beside_people.of_means(x, y, names, seeded(), groups=groups, method=method, resamples=DRAWS)
+        close(found, by_copying(partial(by_hand, how=how), groups[known], "generators", n=5))
 
 
 def test_a_generator_that_some_redraws_miss_costs_only_those_redraws():
     """It wrote for 4 of 40 prompts: about 1 redraw in 70 has none of it."""
-    groups = np.repeat(np.arange(40), 3)
-    names = np.array(["a", "b", "c"] * 40, dtype=object)
-    names[[2, 32, 62, 92]] = "rare"
-    x = np.random.default_rng(6).normal(size=120)
-    found = beside_people.of_means(x, x + np.random.default_rng(7).normal(size=120), names, seeded(), groups=groups)
+    groups = np.repeat(np.arange(40), 4)
+    names = np.array(["a", "b", "c", "d"] * 40, dtype=object)
+    names[[3, 43, 83, 123]] = "rare"
+    x = np.random.default_rng(6).normal(size=160)
+    found = beside_people.of_means(x, x + np.random.default_rng(7).normal(size=160), names, seeded(), groups=groups)
     assert found.low <= found.value <= found.high
-    assert found.n == 4
+    assert found.n == 5
+    four = np.where(names == "rare", "d", names)
+    found = beside_people.of_means(x, x + np.random.default_rng(7).normal(size=160), four, seeded(), groups=groups)
+    assert (found.value is not None, found.low, found.undefined) == (True, None, "an interval needs at least 5 generators")
 
 
 def test_two_generators_have_no_correlation():

@@ -315,5 +315,17 @@ def test_arrays_that_do_not_fit_and_infinite_scores_are_refused():
         correlation(np.array([1.0, -np.inf]), np.ones(2), rng())
     with pytest.raises(ValueError, match="method is 'rank', expected pearson, spearman or kendall"):
         correlation(np.arange(3.0), np.arange(3.0), rng(), method="rank")
-    with pytest.raises(ValueError, match="method is 'kendall', expected pearson or spearman"):
-        partial(np.arange(3.0), np.arange(3.0), np.ones(3), rng(), method="kendall")
+    with pytest.raises(ValueError, match="method is 'rank', expected pearson, spearman or kendall"):
+        partial(np.arange(3.0), np.arange(3.0), np.ones(3), rng(), method="rank")
+
+
+def test_the_partial_tau_is_kendalls():
+    """Kendall, Biometrika 32 (1942) 277, from scipy's three taus."""
+    draw = np.random.default_rng(11)
+    control = draw.integers(0, 9, 60).astype(float)
+    x, y = control + draw.normal(size=60), control - 2 * draw.normal(size=60)
+    both, with_x, with_y = (kendalltau(*two).statistic for two in ((x, y), (x, control), (y, control)))
+    expected = (both - with_x * with_y) / np.sqrt((1 - with_x**2) * (1 - with_y**2))
+    found = partial(x, y, control, rng(), method="kendall")
+    assert found.value == pytest.approx(expected)
+    assert found.low < found.value < found.high

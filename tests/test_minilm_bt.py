@@ -112,7 +112,7 @@ def test_responses_to_one_prompt_stand_in_one_batch_and_their_prompt_is_counted_
     (both,) = scorer.prepare([prompt] * 2, responses).batches
     (one,) = scorer.prepare([prompt], responses[:1]).batches
     (other,) = scorer.prepare([prompt], responses[1:]).batches
-    (asked_only,), _ = minilm_bt.lengths(Embedder(), [asked(prompt)])
+    (asked_only,), _ = Embedder().lengths([asked(prompt)])
     assert both.tokens == one.tokens + other.tokens - asked_only
 
 

@@ -82,16 +82,20 @@ def test_a_probing_is_a_scoring_run_over_probes_that_scores_nothing_twice(worksp
     assert [one.texts for one in workspace.scores.runs()] == [len(distinct), 0]
     again = pitfalls.probed(workspace, "once more", "length")
     assert again is not None
-    assert {name: one.share for name, one in again.pitfalls().items()} == {
-        name: one.share for name, one in sample.pitfalls().items()
+    first, second = sample.pitfalls(), again.pitfalls()
+    assert {name: first[name].share for name in PROBES if name != "favourite"} == {
+        name: second[name].share for name in PROBES if name != "favourite"
     }
+    assert first["favourite"].share.undefined == "it had not scored these responses when it was probed"
+    assert second["favourite"].share.undefined == "no phrase stands out in its scores"
 
 
 def test_what_was_found_is_a_table_a_heat_map_and_in_the_record(workspace, sample):
     rows = pitfalls_report.rows(workspace, "sample", ["length", known(workspace, "never")])
     found = sample.pitfalls()
     assert [row["probe"] for row in rows] == list(PROBES)
-    assert [row["length"] for row in rows] == [found[name].share.words() for name in PROBES]
+    assert [row["length"] for row in rows] == [pitfalls_report.in_words(found[name]) for name in PROBES]
+    assert rows[1]["length"].startswith(f"{found['twice'].share.words()}; shift +{found['twice'].shift.value:.2f} [")
     assert all("never" not in row for row in rows)
     probes_down, models, values, words = pitfalls_report.heat(pitfalls_report.found(workspace, "sample", ["length"]))
     assert (probes_down, models) == (list(PROBES), ["length"])
@@ -229,7 +233,7 @@ def test_a_model_that_had_scored_nothing_has_no_favourites_until_it_is_probed_ag
 def test_a_model_that_compares_is_shown_each_original_beside_what_was_made_of_it(workspace, tmp_path):
     """It is handed the duels of a run, and prefers the longer text by as many odds as it has more characters."""
     import_rows(workspace, [hh(f"Question {n}?", f"{'Really ' * (n % 5)}good answer {n}.", "No.") for n in range(40)])
-    known(workspace, "judge", compares=True)
+    known(workspace, "judge", compares=True, family="length")  # a run of it is never started
     wanted = scoring.Wanted(reward_model="judge", dataset="small", probes=True)
     told = scoring.hand_over(workspace, wanted, tmp_path)
     duels = pq.read_table(tmp_path / DUELS).to_pylist()

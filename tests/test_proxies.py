@@ -186,6 +186,10 @@ def test_every_figure_is_scipys_on_the_raw_records(studied, truth, proxy, model)
         "pearson": pearsonr(rest(raw.x, raw.length), rest(raw.y, raw.length)).statistic,
         "spearman": pearsonr(*(rest(rankdata(one), rankdata(raw.length)) for one in (raw.x, raw.y))).statistic,
     }
+    together, of_scores, of_people = (
+        kendalltau(*two).statistic for two in ((raw.x, raw.y), (raw.x, raw.length), (raw.y, raw.length))
+    )
+    partial["kendall"] = (together - of_scores * of_people) / np.sqrt((1 - of_scores**2) * (1 - of_people**2))
     assert {name: one.value for name, one in found.at_equal_length.items()} == pytest.approx(partial)
     several = np.isin(raw.prompt, [one for one in set(raw.prompt) if (raw.prompt == one).sum() > 1])
     inside = defaultdict(list)
@@ -199,7 +203,9 @@ def test_every_figure_is_scipys_on_the_raw_records(studied, truth, proxy, model)
         assert found.within[name].value == pytest.approx((x @ y) / np.sqrt((x @ x) * (y @ y)))
         assert found.within[name].n == several.sum()
     means = [[side[raw.writer == one].mean() for one in WRITERS] for side in (raw.x, raw.y)]
-    assert (found.by_generator.value, found.by_generator.n) == (pytest.approx(pearsonr(*means).statistic), 3)
+    for method, by_hand in BY_HAND.items():
+        figure = found.by_generator[method]
+        assert (figure.value, figure.low, figure.n) == (pytest.approx(by_hand(*means).statistic), None, 3)
     lead = spearmanr(raw.x, raw.y).statistic - spearmanr(raw.length, raw.y).statistic
     assert found.over_length.value == pytest.approx(lead)
     for figure in (*found.over_all.values(), *found.within.values(), *found.at_equal_length.values(), found.over_length):
@@ -323,8 +329,11 @@ def sentence(one: Proxy) -> str:
         clauses.append("better than one rater does")
     elif apart.high < 0:
         clauses.append("less than one rater does")
+    elif one.beside.rater.low <= nothing:
+        clauses.append("one rater does not measurably agree with the others either")
     else:
-        clauses.append("as well as one rater does" if apart.low > -0.1 else "more ratings are needed to tell it from one rater")
+        near = apart.low > (-0.05 if one.with_answers is not None else -0.1) and clauses[0] == "agrees with people"
+        clauses.append("as well as one rater does" if near else "more ratings are needed to tell it from one rater")
     return "; ".join(clauses) + "."
 
 
@@ -379,7 +388,7 @@ def figure(low: float | None, high: float | None) -> Figure:
     ("main", "lead", "apart", "told"),
     [
         ((0.1, 0.3), (0.1, 0.2), (0.01, 0.2), "agrees with people; better than length; better than one rater does."),
-        ((0.1, 0.3), (-0.1, 0.2), (-0.09, 0.2), "agrees with people; no better than length; as well as one rater does."),
+        ((0.1, 0.3), (-0.1, 0.2), (-0.04, 0.2), "agrees with people; no better than length; as well as one rater does."),
         ((0.1, 0.3), (-0.3, -0.1), (-0.09, -0.01), "agrees with people; worse than length; less than one rater does."),
         (
             (0.1, 0.3), (0.0, 0.1), (-0.1, 0.2),
@@ -387,8 +396,8 @@ def figure(low: float | None, high: float | None) -> Figure:
         ),
         ((0.0, 0.3), (0.1, 0.2), (None, None), "does not measurably agree with people; better than length."),
         (
-            (-0.3, 0.0), (0.1, 0.2), (-0.05, 0.0),
-            "does not measurably agree with people; better than length; as well as one rater does.",
+            (-0.3, 0.0), (0.1, 0.2), (-0.04, 0.0),
+            "does not measurably agree with people; better than length; more ratings are needed to tell it from one rater.",
         ),
         ((-0.3, -0.1), (None, None), (None, None), "goes against people."),
         (
@@ -399,18 +408,44 @@ def figure(low: float | None, high: float | None) -> Figure:
 )  # fmt: skip
 def test_each_clause_is_read_from_its_interval(main, lead, apart, told):
     beside = Beside(figure(0.1, 0.2), figure(0.1, 0.2), figure(*apart))
-    rated = Proxy("m", "t", {"spearman": figure(*main)}, {}, None, {}, None, beside, figure(*lead), 50)
+    rated = Proxy("m", "t", {"spearman": figure(*main)}, {}, {}, {}, None, beside, figure(*lead), 50)
     assert rated.verdict() == told
     if main[0] is not None:
-        half = figure(main[0] + 0.5, main[1] + 0.5)
-        assert Proxy("m", "t", {}, {}, None, {}, half, beside, figure(*lead), 50).verdict() == told
+        half, rater = figure(main[0] + 0.5, main[1] + 0.5), figure(0.6, 0.7)
+        compared = Beside(figure(0.6, 0.7), rater, figure(*apart))
+        assert Proxy("m", "t", {}, {}, {}, {}, half, compared, figure(*lead), 50).verdict() == told
+
+
+def test_of_shares_one_rater_is_nearer_and_a_rater_who_agrees_with_nobody_is_nobody_to_be_as_good_as():
+    def verdict(rater, apart, *, shares):
+        beside = Beside(figure(0.6, 0.7), rater, figure(*apart))
+        main, over_all = (figure(0.6, 0.7), {}) if shares else (None, {"spearman": figure(0.6, 0.7)})
+        return Proxy("m", "t", over_all, {}, {}, {}, main, beside, figure(None, None), 50).verdict()
+
+    assert verdict(figure(0.6, 0.7), (-0.09, 0.2), shares=False) == "agrees with people; as well as one rater does."
+    needed = "agrees with people; more ratings are needed to tell it from one rater."
+    assert verdict(figure(0.6, 0.7), (-0.09, 0.2), shares=True) == needed
+    neither = "agrees with people; one rater does not measurably agree with the others either."
+    assert verdict(figure(0.48, 0.6), (-0.01, 0.2), shares=True) == neither
+    assert verdict(figure(-0.1, 0.3), (-0.01, 0.2), shares=False) == neither
+    assert verdict(figure(None, None), (-0.01, 0.2), shares=False) == neither
 
 
 def test_length_itself_is_not_set_beside_length():
     beside = Beside(*[figure(0.1, 0.2)] * 3)
-    one = Proxy("length", "t", {"spearman": figure(0.1, 0.2)}, {}, None, {}, None, beside, figure(0.0, 0.0), 50)
+    one = Proxy("length", "t", {"spearman": figure(0.1, 0.2)}, {}, {}, {}, None, beside, figure(0.0, 0.0), 50)
     assert one.verdict() == "agrees with people; better than one rater does."
-    for words in ("agrees", "goes against people", "does not measurably agree", "better", "worse", "no better", "less", "−0.1"):
+    for words in (
+        "agrees",
+        "goes against people",
+        "does not measurably agree",
+        "better",
+        "worse",
+        "no better",
+        "less",
+        "−0.1",
+        "−0.05",
+    ):
         assert words in proxies.RULE
 
 
@@ -448,7 +483,7 @@ def test_the_record_is_json_with_every_figure_of_what_was_scored(studied, proxy)
     one, told = proxy("quality", "truth"), models["truth"]
     assert told["verdict"] == one.verdict()
     assert told["over_all"] == {method: figure.record() for method, figure in one.over_all.items()}
-    assert told["generators"] == one.by_generator.record()
+    assert told["generators"] == {method: figure.record() for method, figure in one.by_generator.items()}
     assert set(told["raters"]) == set(RATERS)
     assert set(told["subsets"]) == {"even", "odd"}
     assert told["beside_the_others"]["difference"] == one.beside.difference.record()
@@ -498,5 +533,5 @@ def test_length_beside_the_raters_of_squality(real_squality, data, tmp_path, at_
         assert one.verdict() == sentence(one)
         told = proxies.says(workspace, "squality", tables["overall"], "length")
         assert np.array_equal(told.scores, told.lengths)
-        assert one.by_generator.n == 3
-        assert one.by_generator.value is not None
+        assert {figure.n for figure in one.by_generator.values()} == {3}
+        assert one.by_generator["pearson"].value is not None

@@ -27,9 +27,9 @@ def test_an_ensemble_joins_its_members_scores(how: str, three_members: list[dict
 
 def test_a_batch_of_an_ensemble_gives_final_numbers(three_members: list[dict[str, Any]]) -> None:
     scorer = loaded({"family": "ensemble", "members": three_members})
-    prompts, responses = PROMPTS * 20, [said(f"{number} {SAID[number % 6]}") for number in range(120)]
+    prompts, responses = PROMPTS * 50, [said(f"{number} {SAID[number % 6]}") for number in range(300)]
     work = scorer.prepare(prompts, responses)
-    assert sorted(place for batch in work.batches for place in batch.places) == list(range(120))
+    assert sorted(place for batch in work.batches for place in batch.places) == list(range(300))
     assert len(work.batches) == 2
     last = work.batches[1].places
     alone = scorer.score([prompts[place] for place in last], [responses[place] for place in last]).values

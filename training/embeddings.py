@@ -51,6 +51,15 @@ class Embedder:
                 rows[place] = vector
         return np.asarray(rows, np.float32) * readable[:, None]
 
+    def lengths(self, texts: Sequence[str]) -> tuple[list[int], NDArray[np.bool_]]:
+        """Of each text the tokens that are read, and whether it has more than that."""
+        tokenizer = self._model.tokenizer
+        if not callable(tokenizer) or not texts:  # a static model, which reads no more than it wants of any length
+            return self._tokens(texts)[0] if texts else [], np.zeros(len(texts), np.bool_)
+        ids = tokenizer(list(texts), truncation=True, max_length=self._longest + 1)["input_ids"]
+        longer = np.array([len(one) > self._longest for one in ids], np.bool_)
+        return [min(len(one), self._longest) for one in ids], longer
+
     def _tokens(self, texts: Sequence[str]) -> tuple[list[int], NDArray[np.float32]]:
         """Of each text its length in tokens, and 0 where the model knows less than half of them, else 1."""
         tokenizer = self._model.tokenizer

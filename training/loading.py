@@ -14,7 +14,16 @@ from training.models import located
 if TYPE_CHECKING:
     import torch
 
-_WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.md"]  # of a hub model: no pickles
+_WANTED = [
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "*.model",
+    "*.txt",
+    "*.tiktoken",
+    "*.gguf",
+    "README.md",
+]  # of a hub model: no pickles
 _BESIDE = ("*.json", "*.jinja", "*.model", "*.txt")  # what a score also depends on: settings, tokenizer, template
 _PICKLES = ("*.bin", "*.pt", "*.pth")
 _ENDS = 1 << 20  # bytes at either end of a file that go into a fingerprint
@@ -51,17 +60,31 @@ def place_of(name: str, *, revision: str = "", remote_code: bool = False) -> Pla
                 f"{name!r} holds its weights as pickles, which can run code when they are opened: expected .safetensors files "
                 "(save it with safetensors once, on a machine you can lose)"
             )
+        if not Path(found.place).is_dir() and _pickles_on_hub(found.place, revision):
+            raise ValueError(
+                f"{name!r} is on the hub as pickles alone, which can run code when they are opened: expected .safetensors "
+                "files (save it with safetensors once, on a machine you can lose, and give the folder)"
+            )
         raise ValueError(f"{name!r} holds no weights: expected .safetensors files in {str(folder)!r}")
     return Place(folder)
 
 
+def _pickles_on_hub(name: str, revision: str) -> bool:
+    from huggingface_hub import HfApi
+
+    try:
+        files = HfApi().list_repo_files(name, revision=revision or None)
+    except Exception:  # noqa: BLE001  whatever its client raises, there is no answer
+        return False
+    return any(file.endswith(pattern[1:]) for file in files for pattern in _PICKLES)
+
+
 def _fetched(name: str, revision: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
-    except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001  its client raises errors of its own kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"no folder {name!r} here, and the hub did not give a model of that name: {reason}") from None
 
@@ -98,7 +121,6 @@ def fingerprint_of_all(names: Iterable[str]) -> str:
 def commit_of(name: str) -> str:
     """The commit a model on the hub stands at: of the copy on this machine, else as the hub says; "" without an answer."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     found = located(name)
     if Path(found.place).is_dir():
@@ -107,7 +129,7 @@ def commit_of(name: str) -> str:
         return found.key.rpartition("@")[2]
     try:
         return HfApi().model_info(name, timeout=5).sha or ""
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError, RuntimeError):
+    except Exception:  # noqa: BLE001  whatever its client raises, there is no answer
         return ""
 
 
@@ -184,8 +206,8 @@ def tokenizer_of(place: Place, **arguments: Any) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(place.folder, **place.arguments, **arguments)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        return AutoTokenizer.from_pretrained(place.folder, **{"trust_remote_code": False, **place.arguments, **arguments})
+    except Exception as error:  # noqa: BLE001  the tokenizers library raises bare ones
         raise ValueError(f"the tokenizer in {str(place.folder)!r} cannot be read: {one_line(error)}") from None
 
 
@@ -216,13 +238,16 @@ def opened_and_told(
     auto: Any, place: Place, device: "torch.device", dtype: "torch.dtype", **arguments: Any
 ) -> tuple[Any, dict[str, Any]]:
     """As `opened`, with all that transformers tells: missing_keys, unexpected_keys, mismatched_keys."""
+    from safetensors import SafetensorError
+
     quiet()
+    arguments = {"trust_remote_code": False, **arguments}  # left open, transformers asks on the terminal
     try:
         model, told = auto.from_pretrained(
             place.folder, dtype=dtype, use_safetensors=None if place.gguf else True, output_loading_info=True,
             **place.arguments, **arguments,
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError) as error:
         raise ValueError(f"the model in {str(place.folder)!r} cannot be opened: {one_line(error)}") from None
     if place.gguf:  # it was dequantized, and is a plain model from now on
         model.hf_quantizer, model.is_quantized = None, False
@@ -247,7 +272,8 @@ def tensors(place: Place, names: Container[str]) -> Iterator[tuple[str, Any]]:
 
 def check_vocabulary(tokenizer: Any, rows: int, name: str) -> None:
     """Raise ValueError where the tokenizer gives ids for which the model has no embedding."""
-    largest = max(tokenizer.get_vocab().values(), default=0)
+    unused = {tokenizer.pad_token}  # one that was added to pad with is in no text
+    largest = max((number for token, number in tokenizer.get_vocab().items() if token not in unused), default=0)
     if largest >= rows:
         raise ValueError(
             f"the tokenizer of {name!r} gives ids up to {largest:,}, but the model knows {rows:,} tokens: expected the "

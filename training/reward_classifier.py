@@ -3,11 +3,13 @@
 Texts are tokenised by the code that scores them, so training and scoring read the same ids.
 """
 
+import gc
 import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from peft import LoraConfig
 from transformers import AutoModelForSequenceClassification, set_seed
@@ -48,6 +50,8 @@ def train(run: Run, settings: "Training", pairs: Split) -> Trained:
     trained, steps = reward_loop.trained(run, settings, model, tokenizer, learned.tokens, tried.tokens, lora)
     _save(run, trained, tokenizer)
     del model, trained
+    gc.collect()  # the trainer and its callbacks hold one another, and with them the optimiser's states
+    torch.cuda.empty_cache()
     how = {"max_length": longest, "conversation": conversation}
     scorer = Classifier(source=str(run.folder / MODEL), **how).load()
     margins = margins_of(run, scorer, tried.pairs)
@@ -57,8 +61,6 @@ def train(run: Run, settings: "Training", pairs: Split) -> Trained:
 
 def _opened(name: str, place: loading.Place) -> tuple[Any, Any]:
     """The model with a head, and its tokenizer. Weights are float32: small steps would be lost in bfloat16."""
-    import torch
-
     tokenizer = loading.tokenizer_of(place)
     device = loading.device_of("auto")
     model, missing = loading.opened(AutoModelForSequenceClassification, place, device, torch.float32, num_labels=1)

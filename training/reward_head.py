@@ -183,7 +183,7 @@ def _part(file: Path, embedder: Embedder, texts: Sequence[str]) -> tuple[NDArray
     if file.exists():
         with np.load(file) as kept:
             return kept["rows"], kept["cut"]
-    rows, (_, cut) = embedder.read(texts), minilm_bt.lengths(embedder, texts)
+    rows, (_, cut) = embedder.read(texts), embedder.lengths(texts)
     half = file.with_suffix(".part")
     with half.open("wb") as opened:
         np.savez(opened, rows=rows, cut=cut)

@@ -7,6 +7,7 @@ JSON files are replaced atomically: a reader sees the old or the new one, never 
 
 import json
 import os
+import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -133,7 +134,7 @@ class Run:
 
 def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
     """Replace a JSON file atomically; on a full disk the old one stays."""
-    half = path.with_name(f"{path.name}.{os.getpid()}.part")
+    half = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         with half.open("w", encoding="utf-8") as file:
             json.dump(value, file, indent=1)

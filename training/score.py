@@ -108,7 +108,7 @@ def _computed(run: Run, settings: Scoring, work: Work, ids: Sequence[Sequence[st
         if number in kept.values:
             values[places] = kept.values[number]
         else:
-            values[places] = work.run(number)
+            values[places] = _run(work, number, settings.reward_model)
             _check(values[places], [[column[place] for place in places] for column in ids], settings.reward_model)
             kept.add(number, values[places].tolist())
             fresh += size
@@ -121,14 +121,29 @@ def _computed(run: Run, settings: Scoring, work: Work, ids: Sequence[Sequence[st
     return values, time.monotonic() - began
 
 
+def _run(work: Work, number: int, name: str) -> np.ndarray[Any, Any]:
+    """One batch. Raises MemoryError with what to change where the GPU's memory is full."""
+    try:
+        return work.run(number)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        tokens = work.batches[number].tokens
+        raise MemoryError(
+            f"the GPU's memory is full with {tokens:,} tokens of {name} at once: register it with a smaller batch_tokens "
+            f"({max(512, tokens // 4):,}, say), or a smaller max_length"
+        ) from error
+
+
 class _Kept:
     """The numbers of finished batches, a line each, on disk when they are computed.
 
-    The first line names the plan: numbers of another plan (another batch size, say) are not taken for ours.
+    The first line names the plan: numbers of another plan (another batch size, other tokens) are not taken for ours.
     """
 
     def __init__(self, path: Path, work: Work) -> None:
-        plan = blake2b(repr([one.places for one in work.batches]).encode(), digest_size=8).hexdigest()
+        planned = f"{work.digest} {[one.places for one in work.batches]}"
+        plan = blake2b(planned.encode(), digest_size=8).hexdigest()
         self.values: dict[int, list[float]] = {}
         lines = list(_whole_lines(path))
         if lines and lines[0] == {"plan": plan}:

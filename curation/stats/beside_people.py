@@ -10,12 +10,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.stats import correlation
 from curation.stats.accuracy import Numbers
 from curation.stats.correlation import midranks, pearson
 from curation.stats.figures import FEWEST, Figure, Groups, drawn_units, estimated, replicates, with_certain_ends
 
 Method = Literal["pearson", "spearman"]
 
+_NAMES = 5
 _NO_OVERLAP = "no unit that the model scored was rated by two raters"
 _FEW = f"no rater shares {FEWEST} scored units with others, or rater, model or others give one value to all of them"
 
@@ -130,11 +132,13 @@ def lead(
 
 
 def of_means(
-    x: Numbers, y: Numbers, names: NDArray[Any], rng: np.random.Generator, *, groups: Groups, resamples: int = 1000
-) -> Figure:
-    """Pearson's correlation of the means of x and of y by name (by generator, say); n counts names.
+    x: Numbers, y: Numbers, names: NDArray[Any], rng: np.random.Generator, *,
+    groups: Groups, method: correlation.Method = "pearson", resamples: int = 1000,
+) -> Figure:  # fmt: skip
+    """The correlation of the means of x and of y by name (by generator, say); n counts names.
 
-    With few names it says little, whatever the interval, which is that of redrawn prompts: the names stay.
+    The interval is that of redrawn prompts, the names stay; with fewer than 5 of them there is none, as it would only seem
+    to say something of other names.
     """
     known = ~np.isnan(x) & ~np.isnan(y)
     x, y, groups = x[known], y[known], groups[known]
@@ -148,13 +152,26 @@ def of_means(
             for side in (x, y)
         )
         whole = (total > 0).all(axis=1, keepdims=True)
-        return pearson(np.where(whole, one, 0.0), np.where(whole, other, 0.0), np.ones_like(one))  # undefined where all are 0
+        sides = _compared(np.where(whole, one, 0.0), method), _compared(np.where(whole, other, 0.0), method)
+        return pearson(*sides, np.ones_like(sides[0]))  # undefined where all are 0
 
     if len(found) < FEWEST:
         return Figure(None, None, None, len(found), "generators", f"it needs at least {FEWEST} generators")
     redrawn = replicates(correlated, len(x), rng, groups=groups, resamples=resamples)
-    reason = "the means are all equal"
-    return estimated(redrawn, len(found), "generators", reason, units=drawn_units(len(x), groups))
+    figure = estimated(redrawn, len(found), "generators", "the means are all equal", units=drawn_units(len(x), groups))
+    if figure.value is None or len(found) >= _NAMES:
+        return figure
+    return figure._replace(low=None, high=None, undefined=f"an interval needs at least {_NAMES} generators")
+
+
+def _compared(means: Numbers, method: correlation.Method) -> Numbers:
+    """What Pearson's correlation is taken of, a row a draw: the means, their ranks, or the signs of their differences, of
+    which it is Kendall's tau-b."""
+    from scipy.stats import rankdata
+
+    if method == "kendall":
+        return np.sign(means[:, :, None] - means[:, None, :]).reshape(len(means), -1)
+    return np.asarray(rankdata(means, axis=1)) if method == "spearman" else means
 
 
 def _means(model: Numbers, rater: Numbers) -> Numbers:

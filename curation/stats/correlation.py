@@ -60,28 +60,28 @@ def difference(
 
 def partial(
     x: Numbers, y: Numbers, control: Numbers, rng: np.random.Generator, *,
-    method: Literal["pearson", "spearman"] = "pearson", groups: Groups | None = None, resamples: int = 1000,
+    method: Method = "pearson", groups: Groups | None = None, resamples: int = 1000,
 ) -> Figure:  # fmt: skip
     """The correlation of what a straight line in `control`, such as the length of the response, leaves of both sides.
 
     (r_xy - r_xc r_yc) / sqrt((1 - r_xc^2) (1 - r_yc^2)) (Yule, Proceedings of the Royal Society A 79 (1907) 182), for
-    Spearman of midranks. An influence of the control that is no straight line, of values or of ranks, is not taken out.
-    Raises ValueError as `correlation` does.
+    Spearman of midranks; the same of tau-b is Kendall's partial tau (Biometrika 32 (1942) 277). An influence of the control
+    that is no straight line, of values or of ranks, is not taken out. Raises ValueError as `correlation` does.
     """
-    _check(method, "pearson", "spearman")
+    _check(method, *METHODS)
     (x, y, control), groups = _known(groups, x=x, y=y, control=control)
     reason = _why_not(scores=x, ratings=y, values_of_the_control=control)
-    one, other, beside = (_ranked(values) if method == "spearman" else _plain(values) for values in (x, y, control))
+    if reason:
+        return _figure(_unknown, len(x), rng, groups, resamples, reason)
+    one, with_one, with_other = _statistic(x, y, method), _statistic(x, control, method), _statistic(y, control, method)
 
     def partials(weights: Numbers) -> Numbers:
-        a, b, c = one(weights), other(weights), beside(weights)
-        with_control, other_with_control = pearson(a, c, weights), pearson(b, c, weights)
-        left = (1 - with_control**2) * (1 - other_with_control**2)
-        return _ratio(pearson(a, b, weights) - with_control * other_with_control, np.sqrt(np.where(left > 1e-12, left, 0.0)))
+        a, b = with_one(weights), with_other(weights)
+        left = (1 - a**2) * (1 - b**2)
+        return _ratio(one(weights) - a * b, np.sqrt(np.where(left > 1e-12, left, 0.0)))
 
-    statistic = _unknown if reason else partials
-    follow = "the control alone tells the scores or the ratings"
-    return _figure(statistic, len(x), rng, groups, resamples, reason or follow)
+    alone = "the control alone tells the scores or the ratings"
+    return _figure(partials, len(x), rng, groups, _redraws(len(x), method, resamples), alone)
 
 
 def within(

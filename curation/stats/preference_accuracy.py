@@ -93,23 +93,37 @@ class McNemar(NamedTuple):
     p: float | None  # None when they share no pair
 
 
-def mcnemar(margins: Numbers, other_margins: Numbers) -> McNemar:
+def mcnemar(margins: Numbers, other_margins: Numbers, *, groups: Groups | None = None) -> McNemar:
     """McNemar's exact test (Psychometrika 12 (1947) 153): two-sided, binomial on the pairs that only one model has right.
 
     A tie is not right. True and False for right and wrong are taken as well as margins. Where both are right on the same
-    pairs, p is 1. Pairs are taken to be independent. Raises ValueError for arrays of different lengths.
+    pairs, p is 1. `groups` names the prompt of each pair: of what the models differ by on a prompt as a whole the sign is
+    turned by chance, which with one pair a prompt is McNemar's test. Raises ValueError for arrays of different lengths.
     """
-    from scipy.stats import binomtest  # a second to import, wanted only here
-
     one, other = np.asarray(margins, np.float64), np.asarray(other_margins, np.float64)
     if len(one) != len(other):
         raise ValueError(f"one model has {len(one)} pairs and the other {len(other)}, expected the same pairs")
     both = ~np.isnan(one) & ~np.isnan(other)
     right, other_right = one[both] > 0, other[both] > 0
     only_first, only_second = int((right & ~other_right).sum()), int((other_right & ~right).sum())
-    uneven = only_first + only_second
-    p = float(binomtest(only_first, uneven, 0.5).pvalue) if uneven else 1.0
+    ahead = right.astype(np.int64) - other_right
+    if groups is not None:
+        ahead = np.bincount(np.unique(groups[both], return_inverse=True)[1], ahead).astype(np.int64)
+    p = _sign_flip(ahead)
     return McNemar(only_first, only_second, len(right), p if len(right) else None)
+
+
+def _sign_flip(differences: NDArray[np.int64]) -> float:
+    """P(|sum| at least as large as it is) were each difference's sign a coin's: exact, magnitude by magnitude."""
+    from scipy.stats import binom  # a second to import, wanted only here
+
+    chances = np.ones(1)  # of sums, from the least to the largest, two apart or more
+    for size, count in zip(*np.unique(np.abs(differences[differences != 0]), return_counts=True), strict=True):
+        steps = np.zeros(2 * size * count + 1)
+        steps[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = np.convolve(chances, steps)
+    sums = np.arange(len(chances)) - (len(chances) - 1) // 2
+    return float(min(1.0, chances[np.abs(sums) >= abs(int(differences.sum()))].sum()))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -162,6 +162,21 @@ class PairStore:
             [dataset],
         )
 
+    def several(self, dataset: str) -> bool:
+        """Whether any prompt of a dataset has more than two responses."""
+        return bool(
+            self._db.rows(
+                """
+                WITH sides AS (
+                    SELECT p.prompt_id, unnest([p.chosen_id, p.rejected_id]) AS response_id
+                    FROM dataset_rows AS r JOIN pairs AS p ON p.pair_id = r.pair_id WHERE r.dataset = $1
+                )
+                SELECT prompt_id FROM sides GROUP BY prompt_id HAVING count(DISTINCT response_id) > 2 LIMIT 1
+                """,
+                [dataset],
+            )
+        )
+
     def records_in_order(self, dataset: str) -> list[tuple[str, int, str, str | None, str, str]]:
         """Every row with the record it was read from: file, line, subset, extra columns (JSON), ids of chosen and rejected."""
         return self._db.rows(

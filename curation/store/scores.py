@@ -67,7 +67,10 @@ class ScoreStore:
         """Add a reward model, the ids of the pairs it was trained on, and the registered models it is made of, whose training
         is its own. Raises ValueError when the name is taken."""
         with self._db.transaction() as cursor:
-            if cursor.execute("SELECT 1 FROM reward_models WHERE reward_model = ?", [model.reward_model]).fetchall():
+            known = cursor.execute("SELECT run_id FROM reward_models WHERE reward_model = ?", [model.reward_model]).fetchall()
+            if known and model.run_id and known == [(model.run_id,)]:
+                return  # another session has taken it in
+            if known:
                 raise ValueError(f"there is a reward model {model.reward_model!r} already: choose another name")
             cursor.execute("INSERT INTO reward_models VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", list(model))
             cursor.execute(
@@ -125,6 +128,26 @@ class ScoreStore:
     def trained_on(self, model: str) -> set[str]:
         """The ids of the prompts a reward model was trained on; none where it was not trained here."""
         return {one for (one,) in self._db.rows("SELECT prompt_id FROM trained_on WHERE reward_model = $1", [model])}
+
+    def spread(self, model: str) -> float | None:
+        """The standard deviation of all scores of a reward model; None where there are fewer than two."""
+        ((found,),) = self._db.rows("SELECT stddev_samp(score) FROM scores WHERE reward_model = $1", [model])
+        return None if found is None else float(found)
+
+    def scored_in(self, study: str) -> set[str]:
+        """The reward models that have said anything of a study's responses."""
+        rows = self._db.rows(
+            """
+            WITH ids AS (
+                SELECT DISTINCT r.response_id FROM study_responses AS r JOIN study_items AS i ON i.item_id = r.item_id
+                WHERE i.study = $1
+            )
+            SELECT DISTINCT reward_model FROM scores WHERE response_id IN (SELECT response_id FROM ids)
+            UNION SELECT DISTINCT reward_model FROM model_preferences WHERE first_id IN (SELECT response_id FROM ids)
+            """,
+            [study],
+        )
+        return {name for (name,) in rows}
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Of each reward model with any: how many responses (or pairs of them) have a number, and how many were cut."""

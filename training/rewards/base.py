@@ -44,6 +44,7 @@ class Work:
     run: Callable[[int], Numbers]
     truncated: NDArray[np.bool_]
     notes: list[str] = field(default_factory=list)  # for people: what was done otherwise than usual
+    digest: str = ""  # of what the model reads, where the same texts may be read otherwise another day
 
     @property
     def tokens(self) -> int:
@@ -106,6 +107,7 @@ class Family(BaseModel):
     compares: ClassVar[bool] = False
     template: ClassVar[str]
     tokenizer: ClassVar[str] = "its own"
+    log_odds: ClassVar[bool] = True  # whether sigma of a difference of scores is meant as P(the first is better)
 
     @classmethod
     def description(cls) -> str:
@@ -129,7 +131,7 @@ class Weighted(Family):
     """A family whose models have weights: a folder, a built-in name, or an id on the hub."""
 
     source: str = Field(min_length=1, description="the model: a folder, a built-in name, or an id on the hub")
-    revision: str = Field("", description="the hub's revision; by default the one that is here, else the latest")
+    revision: str = Field("", description="the hub's revision; by default the newest, which registering pins")
     max_length: int | None = Field(
         None, ge=8, description="tokens read at most; the beginning of a longer text is cut. By default what the model can"
     )

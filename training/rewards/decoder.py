@@ -1,6 +1,7 @@
 """Scoring with a causal model that has a head: rows that share beginnings, batches of like length, scores read at the ends."""
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 _CPU_TOKENS, _GPU_TOKENS = 4096, 65536  # a batch: beyond these nothing is gained
+_MASK = 1 << 28  # numbers a batch's mask of every token against every other may hold
+_ROW = 4096  # tokens: a row of several texts grows no longer, save where its texts themselves are about as long
 _PROBE = ([5, 9, 3, 7, 2, 8, 4, 6, 3], [5, 9, 3, 7, 2, 8, 4, 6, 9, 2, 4], [5, 9, 3, 7, 2, 8, 4, 6, 2])
 
 Hidden = Callable[..., "torch.Tensor"]  # input_ids, attention_mask, position_ids (batch, tokens) to (batch, tokens, width)
@@ -38,14 +41,22 @@ class Machine:
         self._budget = batch_tokens or (_GPU_TOKENS if device.type == "cuda" else _CPU_TOKENS)
         self.shares = self._may_share()
 
-    def may_share(self, ids: Sequence[Ids]) -> bool:
-        """Whether rows of these texts may share beginnings."""
-        return self.shares and (self._window is None or max(map(len, ids), default=0) <= self._window)
-
-    def planned(self, ids: Sequence[Ids], *, share: bool | None = None) -> list[list[Row]]:
-        """The rows of each batch, the longest first. They share beginnings where that may be, or as `share` says."""
-        packed = packing.rows(ids, share=self.may_share(ids) if share is None else share, longest=2 * self.max_length)
-        return [[packed[row] for row in some] for some in packing.batches(packed, budget=self._budget)]
+    def planned(self, ids: Sequence[Ids], *, share: bool = True) -> list[list[Row]]:
+        """The rows of each batch, the longest first. Texts within the window share beginnings where the model allows it."""
+        longest = max(map(len, ids), default=0)
+        within = [place for place, one in enumerate(ids) if self._window is None or len(one) <= self._window]
+        beyond = sorted(set(range(len(ids))) - set(within))
+        limit = min(2 * self.max_length, max(_ROW, 5 * longest // 4))
+        if self._window is not None:
+            limit = min(limit, self._window)  # GPT-Neo's layers count it along the row, whatever mask they are given
+        found = packing.rows([ids[place] for place in within], share=share and self.shares, longest=limit)
+        packed = [row._replace(places=tuple(within[place] for place in row.places)) for row in found]
+        alone = [Row((place,), 0, len(ids[place])) for place in beyond]  # in batches of their own: a shared mask has no window
+        return [
+            [some[row] for row in batch]
+            for some in (alone, packed)
+            for batch in packing.batches(some, budget=self._budget, squares=_MASK)
+        ]
 
     def states(self, ids: Sequence[Ids], rows: Sequence[Row]) -> "torch.Tensor":
         """Hidden states of these rows, (rows, tokens, width), each row laid out as `packing` says."""
@@ -55,7 +66,7 @@ class Machine:
         if all(len(row.places) == 1 for row in rows):
             mask = torch.from_numpy((part >= 0).astype(np.int64))
         else:
-            mask = torch.where(torch.from_numpy(_allowed(part)), 0.0, torch.finfo(self._dtype).min).to(self._dtype)[:, None]
+            mask = _mask(torch.from_numpy(part).to(self.device), self._dtype)
         with torch.inference_mode():
             return self._hidden(
                 input_ids=torch.from_numpy(tokens).to(self.device), position_ids=torch.from_numpy(positions).to(self.device),
@@ -70,6 +81,10 @@ class Machine:
         at = [(number, end - 1) for number, row in enumerate(rows) for _, end in spans(ids, row)]
         row_of, ends = torch.tensor(at, device=self.device).T
         return hidden[row_of, ends]
+
+    def fits(self, other: "Machine") -> bool:
+        """Whether another machine's shared rows can be run here too."""
+        return self.shares and (self._window is None or (other._window is not None and other._window <= self._window))
 
     def notes(self) -> list[str]:
         """For people: what is done otherwise than usual."""
@@ -96,27 +111,53 @@ class Machine:
 class DecoderScorer(Scorer):
     """A decoder with a head that turns the hidden state at a text's last token into its score."""
 
-    def __init__(self, machine: Machine, head: Head, tokenizer: Any, render: Render) -> None:
-        self.machine, self._head, self._tokenizer, self._render = machine, head, tokenizer, render
+    def __init__(self, machine: Machine, head: Head, tokenizer: Any, render: Render, *, pad: int | None = None) -> None:
+        """`pad` is the token that the model's own code takes for padding: it reads at the last token that is another."""
+        self.machine, self._head, self._tokenizer, self._render, self._pad = machine, head, tokenizer, render, pad
 
     def prepare(self, prompts: Sequence[Conversation], responses: Sequence[Conversation]) -> Work:
         ids, truncated = self.encode(prompts, responses)
         plan = self.machine.planned(ids)
-        notes = (
-            [] if self.machine.shares else ["prompts are computed anew for each response: this model does not allow sharing"]
+        notes = [*self.machine.notes(), *dated(self._tokenizer)]
+        return Work(
+            [batch_of(rows) for rows in plan], lambda number: self._scores(ids, plan[number]), truncated, notes, digest_of(ids)
         )
-        return Work([batch_of(rows) for rows in plan], lambda number: self._scores(ids, plan[number]), truncated, notes)
 
     def encode(self, prompts: Sequence[Conversation], responses: Sequence[Conversation]) -> Any:
         """The ids each text is read as, and which texts were cut: training reads them in the same way."""
-        return encoded(self._tokenizer, self._render, prompts, responses, max_length=self.machine.max_length)
+        found = encoded(self._tokenizer, self._render, prompts, responses, max_length=self.machine.max_length)
+        return found._replace(ids=[without_padding(one, self._pad) for one in found.ids])
 
     def _scores(self, ids: Sequence[Ids], rows: Sequence[Row]) -> Numbers:
         import torch
 
         with torch.inference_mode():
-            scores = self._head(self.machine.last(ids, rows))
+            scores = self._head(self.machine.last(ids, rows).float())  # scores of bfloat16 would come in coarse steps
         return np.asarray(scores.float().cpu().numpy(), np.float64).reshape(-1)
+
+
+def without_padding(ids: list[int], pad: int | None) -> list[int]:
+    """A text without the padding tokens it ends in: transformers' classifiers read the score before them, whoever put them."""
+    end = len(ids)
+    while pad is not None and end > 1 and ids[end - 1] == pad:
+        end -= 1
+    return ids[:end]
+
+
+def digest_of(ids: Sequence[Ids]) -> str:
+    """16 hex digits of all tokens of all texts."""
+    digest = blake2b(digest_size=8)
+    for one in ids:
+        digest.update(np.asarray([len(one), *one], np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def dated(tokenizer: Any) -> list[str]:
+    """A note where the chat template writes the day's date in a way that cannot be fixed: scores change with it."""
+    template = str(getattr(tokenizer, "chat_template", "") or "")
+    if "strftime_now" in template and "date_string" not in template:
+        return ["the chat template writes today's date: scores of another day will differ"]
+    return []
 
 
 def batch_of(rows: Sequence[Row]) -> Batch:
@@ -153,11 +194,16 @@ def _laid_out(ids: Sequence[Ids], rows: Sequence[Row]) -> tuple[Places, Places, 
     return tokens, positions, part
 
 
-def _allowed(part: Places) -> NDArray[np.bool_]:
-    """Which token may look at which, (rows, width, width): the beginning, and its own part up to itself.
+def _mask(part: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
+    """What is added to each token's attention to each other, (rows, 1, width, width): 0 to the beginning and to its own part
+    up to itself, else the least number there is. Made where it is used: it is the largest thing of a batch.
 
     Padding looks at padding: a token that looks at nothing would become NaN.
     """
-    earlier = np.tril(np.ones(part.shape[1:] * 2, np.bool_))
-    seen: NDArray[np.bool_] = (part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None])
-    return seen & earlier
+    import torch
+
+    width = part.shape[1]
+    allowed = (part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None])
+    allowed &= torch.ones(width, width, dtype=torch.bool, device=part.device).tril()
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=part.device)
+    return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]

@@ -28,6 +28,7 @@ class Endpoint(Family):
     name: ClassVar[str] = "endpoint"
     template: ClassVar[str] = "the server's own: it is given the turns"
     tokenizer: ClassVar[str] = "the server's own"
+    log_odds: ClassVar[bool] = False
 
     address: str = Field(description="where to send texts, http:// or https://")
     token_variable: str = Field(

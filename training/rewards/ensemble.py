@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from training.rewards.base import Batch, Conversation, Family, Numbers, Scorer, Work
 
-_AT_ONCE = 64  # texts of a batch, which every member cuts to its own size
+_AT_ONCE = 256  # texts of a batch, which every member cuts to its own size
 
 
 class Ensemble(Family):
@@ -20,6 +20,7 @@ class Ensemble(Family):
     name: ClassVar[str] = "ensemble"
     template: ClassVar[str] = "each member's own"
     tokenizer: ClassVar[str] = "each member's own"
+    log_odds: ClassVar[bool] = False
 
     members: tuple[dict[str, Any], ...] = Field(
         min_length=2, description='the reward models, each {"family": its family, and its settings}'

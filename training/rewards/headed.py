@@ -74,7 +74,7 @@ def scorer(found: Headed, family: Weighted, head: Head, render: transcripts.Rend
         hidden, device=found.where, dtype=body.dtype, max_length=longest, window=window_of(config),
         batch_tokens=family.batch_tokens,
     )  # fmt: skip
-    return DecoderScorer(machine, lambda states: head(states.float()), found.tokenizer, render)
+    return DecoderScorer(machine, head, found.tokenizer, render)
 
 
 def linear(weight: "torch.Tensor", bias: "torch.Tensor | None" = None) -> Head:

@@ -3,6 +3,7 @@
 The response y is every token after those of the prompt that awaits an answer, the end of the turn included.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -14,7 +15,7 @@ from training import loading
 from training.rewards import transcripts
 from training.rewards.base import Batch, Conversation, Numbers, Scorer, Weighted, Work
 from training.rewards.classifier import opening, window_of
-from training.rewards.decoder import Machine, batch_of, spans
+from training.rewards.decoder import Machine, batch_of, dated, digest_of, spans
 from training.rewards.packing import Ids, Row
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class LanguageModel:
     def __init__(self, model: Any, name: str, max_length: int, batch_tokens: int = 0) -> None:
         """Raises ValueError for a model whose logits are not its last states times its output weights."""
         decoder = model.base_model
-        self._head = model.get_output_embeddings()
+        self._head = copy.deepcopy(model.get_output_embeddings()).float()  # of bfloat16 the sum over a response is too coarse
         self._cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
         def hidden(**inputs: Any) -> Any:
@@ -119,7 +120,7 @@ class LanguageModel:
     def _logits(self, states: "torch.Tensor") -> "torch.Tensor":
         import torch
 
-        logits: torch.Tensor = self._head(states)
+        logits: torch.Tensor = self._head(states.float())
         return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
 
     def _check(self, model: Any, name: str) -> None:
@@ -145,13 +146,13 @@ class _ImplicitScorer(Scorer):
     def prepare(self, prompts: Sequence[Conversation], responses: Sequence[Conversation]) -> Work:
         longest = min(self._policy.machine.max_length, self._reference.machine.max_length)
         texts = responses_in(self._tokenizer, self._whole, self._asked, prompts, responses, max_length=longest)
-        share = self._policy.machine.may_share(texts.ids) and self._reference.machine.may_share(texts.ids)
-        plan = self._policy.machine.planned(texts.ids, share=share)
+        plan = self._policy.machine.planned(texts.ids, share=self._reference.machine.fits(self._policy.machine))
         batches = [Batch(one.places, 2 * one.tokens) for one in map(batch_of, plan)]
         notes = [
             "implicit reward: beta x (log pi - log pi_ref), " + ("a token's mean" if self._average else "the response's sum")
         ]
-        return Work(batches, lambda number: self._scores(texts, plan[number]), texts.truncated, notes)
+        notes += self._policy.machine.notes() + dated(self._tokenizer)
+        return Work(batches, lambda number: self._scores(texts, plan[number]), texts.truncated, notes, digest_of(texts.ids))
 
     def _scores(self, texts: "Responses", rows: Sequence[Row]) -> Numbers:
         policy = self._policy.log_probabilities(texts.ids, rows, texts.starts)

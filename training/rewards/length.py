@@ -16,6 +16,7 @@ class Length(Family):
     name: ClassVar[str] = "length"
     template: ClassVar[str] = "none: characters are counted"
     tokenizer: ClassVar[str] = "none"
+    log_odds: ClassVar[bool] = False
 
     def memory(self) -> int:
         return 0

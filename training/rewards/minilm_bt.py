@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from training import loading
@@ -85,7 +84,7 @@ class HeadScorer(Scorer):
     def prepare(self, prompts: Sequence[Conversation], responses: Sequence[Conversation]) -> Work:
         texts = [said(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
         counts = dict.fromkeys(text for both in texts for text in both)
-        sizes, cut = lengths(self._embedder, list(counts))
+        sizes, cut = self._embedder.lengths(list(counts))
         size, long = dict(zip(counts, sizes, strict=True)), dict(zip(counts, cut, strict=True))
         batches = list(_batches(texts, size))
         truncated = np.array([long[question] or long[answer] for question, answer in texts], np.bool_)
@@ -106,15 +105,6 @@ def features(texts: Sequence[tuple[str, str]], prompts: Sequence[Any], responses
     """What a head weighs, (n, features), of texts as `said` gives them and their embeddings."""
     answers = side([answer for _, answer in texts], np.asarray(prompts), np.asarray(responses))
     return np.concatenate([answers, np.array([manner(*both) for both in texts])], axis=1).astype(np.float64)
-
-
-def lengths(embedder: Embedder, texts: Sequence[str]) -> tuple[list[int], NDArray[np.bool_]]:
-    """Of each text the tokens that are read, and whether it has more than that."""
-    longest, tokenizer = embedder._longest, embedder._model.tokenizer
-    if not callable(tokenizer) or not texts:  # a static model, which reads no more than it wants of any length
-        return embedder._tokens(texts)[0] if texts else [], np.zeros(len(texts), np.bool_)
-    ids = tokenizer(list(texts), truncation=True, max_length=longest + 1)["input_ids"]
-    return [min(len(one), longest) for one in ids], np.array([len(one) > longest for one in ids], np.bool_)
 
 
 def _batches(texts: Sequence[tuple[str, str]], size: dict[str, int]) -> Iterator[Batch]:

@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from training.batches import by_budget
+
 Ids = Sequence[int]
 
 WORTH = 8  # shared tokens from which sharing pays
+_SHARE = 8  # and from this part of the shorter text on, an eighth: a longer row costs more attention than a header saves
 _PASSES = 10  # over texts that are still alone: two of one prompt may stand on both sides of two that are more alike
 
 
@@ -61,7 +64,8 @@ def _joined(row: Row, texts: Sequence[Ids], place: int, before: int, after: int)
     """The row with one more text, None where it does better without."""
     together = min(before, row.shared) if len(row.places) > 1 else before
     saved = (len(row.places) - 1) * row.shared
-    if together < WORTH or together < after or len(row.places) * together <= saved:
+    shorter = min(len(texts[one]) for one in (*row.places, place))
+    if together < max(WORTH, shorter // _SHARE) or together < after or len(row.places) * together <= saved:
         return None
     places = (*row.places, place)
     return Row(places, together, together + sum(len(texts[one]) - together for one in places))
@@ -83,8 +87,6 @@ def common(one: Ids, other: Ids) -> int:
     return low
 
 
-def batches(packed: Sequence[Row], *, budget: int, at_most: int = 256) -> list[list[int]]:
-    """Places in `packed`, the longest rows first, cut where count times longest would pass `budget` tokens."""
-    from training.batches import by_budget
-
-    return list(by_budget([row.length for row in packed], budget=budget, at_most=at_most))
+def batches(packed: Sequence[Row], *, budget: int, at_most: int = 256, squares: int = 0) -> list[list[int]]:
+    """Places in `packed`, the longest rows first, cut as `training.batches.by_budget` says."""
+    return list(by_budget([row.length for row in packed], budget=budget, at_most=at_most, squares=squares))

@@ -1,7 +1,8 @@
 """Starling-RM 7B and 34B: a Llama under transformer.*, a head v_head without bias, the score at the last token.
 
 The shape and the texts are those of the model cards berkeley-nest/Starling-RM-7B-alpha and Nexusflow/Starling-RM-34B. Their
-code looks for the first padding token to find the end of a text; here a text has no padding, and the end is its last token.
+code looks for the first token of the ids that "<unk>" is encoded as; with a tokenizer that adds BOS that is BOS itself, and the
+last place of the padded text is read. Here the score is read at a text's own last token, so published numbers may differ.
 """
 
 from typing import ClassVar

@@ -13,6 +13,7 @@ from training.rewards.base import Conversation, Message
 
 Render = Callable[[Conversation, Conversation], str]  # prompt, response: the text a model reads
 _NO_LIMIT = 1_000_000  # tokenizers without a limit name an astronomic one
+_SOME_DAY = "26 Jul 2024"  # what templates that write today's date are given: a score must not change overnight
 
 
 class Encoded(NamedTuple):
@@ -27,16 +28,28 @@ def encoded(
 ) -> Encoded:
     """The ids of each response after its prompt. A text that the template writes with its BOS gets no second one."""
     texts = [render(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
-    return cut(tokenized(tokenizer, texts), max_length, bos=tokenizer.bos_token_id)
+    return cut(tokenized(tokenizer, texts), max_length, bos=begin_of(tokenizer))
+
+
+def begin_of(tokenizer: Any) -> int | None:
+    """The token that stands at the beginning of every text, BOS or an encoder's CLS; None where there is none."""
+    found = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else getattr(tokenizer, "cls_token_id", None)
+    return None if found is None else int(found)
 
 
 def tokenized(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Ids with the special tokens the tokenizer adds by itself, save a BOS that the text begins with already."""
+    """Ids with the special tokens the tokenizer adds by itself, save a BOS that the text begins with already, or an EOS that
+    it ends in."""
     if not texts:
         return []
     found: list[list[int]] = tokenizer(list(texts), add_special_tokens=True)["input_ids"]
-    bos = tokenizer.bos_token_id
-    return [ids[1:] if bos is not None and ids[:2] == [bos, bos] else ids for ids in found]
+    return [_once(ids, tokenizer.bos_token_id, tokenizer.eos_token_id) for ids in found]
+
+
+def _once(ids: list[int], bos: int | None, eos: int | None) -> list[int]:
+    if bos is not None and ids[:2] == [bos, bos]:
+        ids = ids[1:]
+    return ids[:-1] if eos is not None and ids[-2:] == [eos, eos] else ids
 
 
 def cut(ids: list[list[int]], max_length: int, *, bos: int | None) -> Encoded:
@@ -56,11 +69,16 @@ def _last(ids: list[int], count: int, bos: int | None) -> list[int]:
 def limit_of(tokenizer: Any, config: Any, wanted: int | None) -> int:
     """Tokens a model reads at most: what was asked for, else what its tokenizer and its positions allow.
 
-    Raises ValueError where more is asked for than there are positions.
+    Where positions are scaled by the length of what is read together (dynamic, longrope), a longer text would change the
+    scores of those beside it: then no more is read than the model was first trained on. Raises ValueError where more is asked
+    for than that.
     """
     text_config = config.get_text_config()
     positions = getattr(text_config, "max_position_embeddings", None)
     positions = positions if isinstance(positions, int) and positions > 0 else None
+    steady = _steady(text_config)
+    if steady is not None:
+        positions = min(steady, positions or steady)
     if wanted is not None and positions is not None and wanted > positions:
         raise ValueError(f"max_length is {wanted:,}: the model reads at most {positions:,} tokens")
     if wanted is not None:
@@ -78,7 +96,7 @@ def chat_template(tokenizer: Any, *, to_answer: bool = False) -> Render:
     if not tokenizer.chat_template:
         raise ValueError(
             f"the tokenizer of {tokenizer.name_or_path!r} has no chat template: expected one, or a template by name "
-            "(template=hh)"
+            "(conversation=hh, where the family has it)"
         )
 
     def render(prompt: Conversation, response: Conversation) -> str:
@@ -97,8 +115,19 @@ def chat_template(tokenizer: Any, *, to_answer: bool = False) -> Render:
     return render
 
 
+def _steady(config: Any) -> int | None:
+    """Tokens up to which the positions of a model do not depend on how many are read; None where they never do."""
+    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if scaling.get("rope_type", scaling.get("type")) not in ("dynamic", "longrope"):
+        return None
+    first = scaling.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+    return int(first or config.max_position_embeddings)
+
+
 def _applied(tokenizer: Any, messages: Sequence[Message], to_answer: bool) -> str:
-    text = tokenizer.apply_chat_template([one._asdict() for one in messages], tokenize=False, add_generation_prompt=to_answer)
+    text = tokenizer.apply_chat_template(
+        [one._asdict() for one in messages], tokenize=False, add_generation_prompt=to_answer, date_string=_SOME_DAY
+    )
     assert isinstance(text, str)
     return text
 
