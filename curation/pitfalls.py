@@ -6,13 +6,12 @@ and stored by their content, and made again from the same recipe when the result
 
 import json
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from curation import benchmark, favourites, probes, scoring
+from curation import benchmark, probing, scoring
 from curation.pairs import Pair
 from curation.probes import PROBES, Spoilt
 from curation.stats.accuracy import Numbers
@@ -62,41 +61,6 @@ class Probed:
         return found
 
 
-class Recipe(NamedTuple):
-    """What is needed to make a probing again: the model's favourite phrases; and on how many responses they were learnt."""
-
-    phrases: tuple[str, ...] = ()
-    learnt_on: int = 0
-
-
-def recipe(workspace: Workspace, reward_model: str, pairs: Sequence[Pair]) -> Recipe:
-    """The model's favourite phrases: learnt on its scores of half the prompts, to be tried on the other half.
-
-    None of them where it has not scored these pairs, or compares: then there is nothing to learn from.
-    """
-    scores = workspace.scores.scores(reward_model)
-    scored = [
-        (side.text, scores[response_id])
-        for pair in pairs
-        if favourites.halves(pair.prompt_id) == 0
-        for response_id, side in ((pair.chosen_id, pair.chosen), (pair.rejected_id, pair.rejected))
-        if response_id in scores
-    ]
-    return Recipe(tuple(one.phrase for one in favourites.favourites(scored)), len(scored)) if scored else Recipe()
-
-
-def groups(pairs: Sequence[Pair], phrases: Sequence[str]) -> Iterator[scoring.Group]:
-    """Each original with each of its spoilt versions; where the prompt is what is spoilt, the spoilt one alone."""
-    for pair, made in zip(pairs, _spoilt(pairs, phrases), strict=True):
-        original = pair.chosen_id, scoring.spoken(pair.chosen.lead, pair.chosen.text)
-        yield scoring.Group(scoring.conversation(pair.prompt), (original,))
-        for spoilt in made.values():
-            if spoilt is not None:
-                response = spoilt.response_id, scoring.spoken(spoilt.response.lead, spoilt.response.text)
-                together = (response,) if spoilt.prompt_id != pair.prompt_id else (original, response)
-                yield scoring.Group(scoring.conversation(spoilt.prompt), together)
-
-
 def probed(workspace: Workspace, dataset: str, reward_model: str) -> Probed | None:
     """The largest probing of a dataset's pairs by this reward model; None where there is none."""
     return benchmark.kept(workspace, ("probed", dataset, reward_model), lambda: _probed(workspace, dataset, reward_model))
@@ -108,7 +72,7 @@ def _probed(workspace: Workspace, dataset: str, reward_model: str) -> Probed | N
         return None
     wanted = scoring.Wanted.model_validate({name: told[name] for name in scoring.Wanted.model_fields if name in told})
     pairs, phrases = scoring.labelled_pairs(workspace, wanted), tuple(told.get("phrases", ()))
-    made = list(_spoilt(pairs, phrases))
+    made = list(probing.spoilt_of(pairs, phrases))
     spoilt = {name: tuple(one[name] for one in made) for name in PROBES}
     if workspace.scores.model(reward_model).compares:
         preferences = workspace.scores.preferences(reward_model)
@@ -137,14 +101,6 @@ def largest(workspace: Workspace, dataset: str, reward_model: str) -> dict[str, 
     told = [json.loads(one.what) for one in workspace.scores.runs() if one.reward_model == reward_model]
     found = [one for one in told if one.get("probes") and one.get("dataset") == dataset]
     return max(reversed(found), key=lambda one: one.get("count") or math.inf, default=None)
-
-
-def _spoilt(pairs: Sequence[Pair], phrases: Sequence[str]) -> Iterator[dict[str, Spoilt | None]]:
-    """What each probe makes of each pair's chosen response. Favourite phrases are tried only where they were not learnt."""
-    others = probes.others_of((one.prompt_id, one.chosen.text) for one in pairs)
-    for pair in pairs:
-        unseen = phrases if favourites.halves(pair.prompt_id) == 1 else ()
-        yield {name: probes.spoil(name, pair.prompt, pair.chosen, others=others, phrases=unseen) for name in PROBES}
 
 
 def _odds(preferences: dict[tuple[str, str], float], pair: Pair, spoilt: Spoilt | None) -> float:

@@ -15,8 +15,9 @@ from curation.pairs import Pair, parse
 from curation.released import released
 from curation.workspace import Workspace
 from training import engine
-from training.reward import HEAD, SUMMARY, Training
+from training.reward import SUMMARY
 from training.reward_data import PAIRS
+from training.reward_settings import HEAD, Training
 from training.run import OVER, Run
 
 _AT_ONCE = 5000

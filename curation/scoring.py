@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation import reward_models
+from curation import probing, reward_models
 from curation.pairs import RESPONSE_LEAD, Pair, Turn, parse
 from curation.released import released
 from curation.store.scores import ScoreRun
@@ -115,11 +115,9 @@ def _what(workspace: Workspace, wanted: Wanted, *, compares: bool) -> tuple[str,
     words += f", subset {wanted.subset}" if wanted.subset else ""
     words += f", {len(chosen):,} pairs" if wanted.count else ""
     if wanted.probes:
-        from curation import pitfalls
-
         pairs = labelled_pairs(workspace, wanted)
-        made = pitfalls.Recipe() if compares else pitfalls.recipe(workspace, wanted.reward_model, pairs)
-        return f"probes of {words}", "probes", pitfalls.groups(pairs, made.phrases), made._asdict()
+        made = probing.Recipe() if compares else probing.recipe(workspace, wanted.reward_model, pairs)
+        return f"probes of {words}", "probes", _of_probes(pairs, made.phrases), made._asdict()
     return words, "pairs", of_pairs(workspace, chosen), {}
 
 
@@ -161,6 +159,18 @@ def group_of(pair: Pair) -> Group:
     """A pair's prompt and sides as conversations."""
     sides = ((pair.chosen_id, pair.chosen), (pair.rejected_id, pair.rejected))
     return Group(conversation(pair.prompt), tuple((one, spoken(side.lead, side.text)) for one, side in sides))
+
+
+def _of_probes(pairs: list[Pair], phrases: tuple[str, ...]) -> Iterator[Group]:
+    """Each original with each of its spoilt versions; where the prompt is what is spoilt, the spoilt one alone."""
+    for pair, made in zip(pairs, probing.spoilt_of(pairs, phrases), strict=True):
+        original = pair.chosen_id, spoken(pair.chosen.lead, pair.chosen.text)
+        yield Group(conversation(pair.prompt), (original,))
+        for spoilt in made.values():
+            if spoilt is not None:
+                response = spoilt.response_id, spoken(spoilt.response.lead, spoilt.response.text)
+                together = (response,) if spoilt.prompt_id != pair.prompt_id else (original, response)
+                yield Group(conversation(spoilt.prompt), together)
 
 
 def _of_study(workspace: Workspace, study: str) -> Iterator[Group]:

@@ -21,7 +21,7 @@ FLOORS = {
     "curation.people": 4, "curation.ratings_import": 4, "curation.ratings_export": 4,
     "curation.released": 4, "curation.reward_models": 4, "curation.scoring": 4, "curation.reward_training": 4,
     "curation.benchmark": 4, "curation.benchmark_report": 4, "curation.pitfalls": 4, "curation.pitfalls_report": 4,
-    "curation.proxies": 4,
+    "curation.proxies": 4, "curation.probing": 4,
     "curation.workspace": 3, "curation.board": 3,
     "curation.store": 2, "curation.sources": 2, "curation.forms": 2, "curation.filters": 2, "curation.interchange": 2,
     "curation.release_files": 2, "curation.outputs": 2, "curation.ratings_files": 2, "curation.ratings_rows": 1,

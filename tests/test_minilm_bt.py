@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from tests.test_reward_training import Stopped, hand_over, lines_of, summary_of
 from training import reward, reward_data, reward_head
 from training.embeddings import Embedder, asked
-from training.reward import Training
 from training.reward_head import Problem
+from training.reward_settings import Training
 from training.rewards import minilm_bt
 from training.rewards.base import Message
 from training.rewards.registry import family

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from curation import benchmark_report, exchange, pitfalls, pitfalls_report, probes, reward_models, runs, scoring
+from curation import benchmark_report, exchange, pitfalls, pitfalls_report, probes, probing, reward_models, runs, scoring
 from curation.favourites import favourites, halves
 from curation.importing import import_source
 from curation.pairs import parse
@@ -201,7 +201,7 @@ def test_a_result_reads_back_exactly_later_in_another_process_and_after_more_sco
     first = pitfalls.probed(fan, "small", "fan")
     assert pitfalls.probed(fan, "small", "fan") is first
     likes(fan, LATER, slice(80, None))  # their rejected sides had no score yet
-    assert pitfalls.recipe(fan, "fan", first.pairs) != first.phrases  # now it would be others
+    assert probing.recipe(fan, "fan", first.pairs) != first.phrases  # now it would be others
     again = pitfalls.probed(fan, "small", "fan")
     assert again is not first
     assert same(first, again)

@@ -20,7 +20,7 @@ from tests.conftest import until
 from tests.tiny_models import tiny_causal, tiny_classifier, tiny_tokenizer
 from training import curves, engine, loading, model_card, reward, reward_classifier, reward_data, reward_loop
 from training.losses import bradley_terry_loss
-from training.reward import Training
+from training.reward_settings import Training
 from training.rewards import transcripts
 from training.rewards.base import Message
 from training.rewards.registry import family

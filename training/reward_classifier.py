@@ -23,7 +23,7 @@ from training.rewards.classifier import Classifier
 from training.run import Run
 
 if TYPE_CHECKING:
-    from training.reward import Training
+    from training.reward_settings import Training
 
 _AT_ONCE = 500  # pairs tokenised between two looks whether to stop
 _PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>", "<|endoftext|>")

@@ -17,7 +17,7 @@ from training.rewards.base import Numbers
 from training.run import Run
 
 if TYPE_CHECKING:
-    from training.reward import Training
+    from training.reward_settings import Training
 
 _PART = 256  # texts read between two checkpoints: some seconds
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # inverse strengths that are tried

@@ -22,7 +22,7 @@ from training.reward_data import Tally, say
 from training.run import Cancelled, Run
 
 if TYPE_CHECKING:
-    from training.reward import Training
+    from training.reward_settings import Training
 
 Ids = Sequence[int]
 
