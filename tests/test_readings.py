@@ -155,7 +155,7 @@ def test_a_model_that_is_not_there_is_named_in_a_sentence(monkeypatch, tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"no sentence-transformers model '.*empty' could be loaded: "):
         Embedder(str(tmp_path / "empty")).read(["a"])
-    with pytest.raises(ValueError, match="a model's name is empty: expected a folder, minilm or an id on the hub"):
+    with pytest.raises(ValueError, match="a model's name is empty: expected a folder, minilm, smollm2 or an id on the hub"):
         Embedder(" ")
 
 
