@@ -54,12 +54,18 @@ def workspace(tmp_path: Path, clock: Clock) -> Iterator[Workspace]:
 
 
 @pytest.fixture(scope="session")
-def sample_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with the sample, really screened; whoever changes it works on a copy."""
+def sample_workspace(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
+    """A workspace with the sample, really screened; whoever changes it works on a copy.
+
+    What models read of it is kept from one run of pytest to the next: readings are named by text and model.
+    """
     folder = Path(tmp_path_factory.mktemp("screened")) / "workspace"
+    kept = pytestconfig.cache.mkdir("readings") if pytestconfig.cache else tmp_path_factory.mktemp("unkept")
+    shutil.copytree(kept, folder / "cache" / "readings")
     with closing(Workspace(folder)) as opened:
         overview.open_sample(opened, ROOT / "data" / "sample.jsonl")
         until(lambda: bool(runs.settle(opened)), seconds=60)
+    shutil.copytree(folder / "cache" / "readings", kept, dirs_exist_ok=True)
     return folder
 
 

@@ -509,6 +509,7 @@ def test_the_six_views_fit_any_window_and_ask_no_other_machine_for_anything(samp
             eve.leave()
 
 
+@pytest.mark.slow  # what is drawn of hostile text is also looked at without a browser, above
 @pytest.mark.browser
 def test_hostile_names_make_no_picture_and_no_link(said, tmp_path, browser):
     with serving(Path(shutil.copytree(said, tmp_path / "workspace"))) as server:
