@@ -549,6 +549,7 @@ def given(workspace: Workspace, study: str, person: str, item_id: str, value: in
     assert rating.submit(workspace, claim.claim_id, person) is Outcome.RECORDED
 
 
+@pytest.mark.slow  # half a minute; what is drawn of hostile text is also looked at without a browser
 def test_hostile_text_is_shown_as_it_is_and_loads_nothing(tmp_path, browser):
     leaks = Leaks()
     place = f"127.0.0.1:{leaks.port}"

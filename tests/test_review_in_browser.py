@@ -457,6 +457,7 @@ def hostile_texts(port: int) -> list[str]:
     ]
 
 
+@pytest.mark.slow  # half a minute; what is drawn of hostile text is also looked at without a browser
 def test_hostile_text_is_shown_as_it_is_and_loads_nothing(tmp_path, browser):
     leaks = Leaks()
     bad = hostile_texts(leaks.port)
