@@ -17,7 +17,7 @@ from curation.released import released
 from curation.stats import calibration, length_control
 from curation.stats import preference_accuracy as stats
 from curation.stats.accuracy import Numbers
-from curation.stats.figures import Figure, Groups
+from curation.stats.figures import Figure, Groups, drawn_units, estimated, replicates
 from curation.stats.preference_accuracy import Accuracy
 from curation.store.pairs import RowView
 from curation.workspace import Workspace
@@ -233,8 +233,6 @@ def _certain(nothing: Figure) -> Figure:
 
 def _difference_of_means(credit: Numbers, stay: NDArray[np.bool_], prompts: Groups) -> Figure:
     """The mean over the pairs that stay less the mean over all of them, on the same redraws."""
-    from curation.stats.figures import drawn_units, estimated, replicates
-
     known = ~np.isnan(credit)
     credit, stay, prompts = credit[known], stay[known], prompts[known]
     if not len(credit) or not stay.any():

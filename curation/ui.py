@@ -344,7 +344,7 @@ def table(rows: Sequence[Mapping[str, object]]) -> None:
     if not rows:
         return
     head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
-    body = "".join(f"<tr>{''.join(f'<td>{escape(str(value))}</td>' for value in row.values())}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(str(row[name]))}</td>' for name in rows[0])}</tr>" for row in rows)
     st.html(f'<div class="er table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
 
 

@@ -22,6 +22,7 @@ from curation.readings import Reader, Readings
 from curation.sources import source_of
 from curation.store.flags import Screening
 from curation.workspace import Workspace
+from tests.command import Elephant
 from training import engine, reward, score
 from training.run import Run
 
@@ -51,6 +52,18 @@ def workspace(tmp_path: Path, clock: Clock) -> Iterator[Workspace]:
     opened = Workspace(tmp_path / "workspace", clock=clock)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def elephant(tmp_path: Path) -> Elephant:
+    """The command on a workspace that is not there yet."""
+    return Elephant(tmp_path / "workspace")
+
+
+@pytest.fixture
+def opened(elephant: Elephant) -> Callable[[], "closing[Workspace]"]:
+    """Opens the workspace the command works on, for as long as a `with` lasts: one process holds it at a time."""
+    return lambda: closing(Workspace(elephant.folder))
 
 
 @pytest.fixture(scope="session")

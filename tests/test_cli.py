@@ -1,66 +1,19 @@
 """The `elephant` command as scripts see it: what it prints, what it writes, its exit status."""
 
-import contextlib
 import csv
-import io
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
-from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
 
 from curation import exchange, review
-from curation.cli import app, main
+from curation.cli import app
 from curation.workspace import Workspace
+from tests.command import Elephant
 from tests.conftest import ROOT, SMALL, import_rows, take_readings
 
 SAMPLE = ROOT / "data" / "sample.jsonl"
-
-
-class Elephant:
-    """The command on a workspace of its own: its entry point called here, or in a process of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self, *arguments: object, expect: int = 0, apart: bool = False) -> str:
-        """Run it; returns what it said on standard output, or on standard error when it is expected to refuse."""
-        status, said, complained = (self._apart if apart else self._here)(list(map(str, arguments)))
-        assert status == expect, complained
-        if expect == 0:
-            assert complained == ""  # no progress bar in a pipe
-            return said
-        assert "Traceback" not in complained
-        return complained
-
-    def _apart(self, arguments: list[str]) -> tuple[int, str, str]:
-        around = {**os.environ, "ELEPHANT_WORKSPACE": str(self.folder), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "curation.cli", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env=around, cwd=self.folder.parent)
-        return done.returncode, done.stdout, done.stderr
-
-    def _here(self, arguments: list[str]) -> tuple[int, str, str]:
-        said, complained = io.StringIO(), io.StringIO()
-        status: object = 0
-        with (
-            patch.dict(os.environ, ELEPHANT_WORKSPACE=str(self.folder)), patch.object(sys, "argv", ["elephant", *arguments]),
-            contextlib.chdir(self.folder.parent), contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained),
-        ):  # fmt: skip
-            try:
-                main()
-            except SystemExit as ended:
-                status = ended.code or 0
-        assert isinstance(status, int)
-        return status, said.getvalue(), complained.getvalue()
-
-
-@pytest.fixture
-def elephant(tmp_path):
-    return Elephant(tmp_path / "workspace")
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,16 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
 
 from curation import runs
 from curation.workspace import Workspace
+from tests.command import Elephant
 from tests.conftest import done_here, hh, import_rows
 from tests.raters import answer_all, item, set_up
 from tests.scored import prefer
-from tests.test_cli import Elephant
 from training import engine
 from training.rewards.registry import FAMILIES
 from training.run import Run
@@ -23,17 +22,6 @@ ROWS = [
     {**hh("Question 5?", "Yes, so.", "No, not."), "subset": "hard"},
     *({**hh(f"Question {n}?", "Short.", "A long answer." + "?" * n), "subset": "hard"} for n in (6, 7)),
 ]
-
-
-@pytest.fixture
-def elephant(tmp_path):
-    return Elephant(tmp_path / "workspace")
-
-
-@pytest.fixture
-def opened(elephant):
-    """Opens the workspace the command works on, for as long as a `with` lasts: one process holds it at a time."""
-    return lambda: closing(Workspace(elephant.folder))
 
 
 @pytest.fixture

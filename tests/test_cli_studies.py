@@ -2,7 +2,6 @@
 
 import csv
 import json
-from contextlib import closing
 
 import pytest
 
@@ -12,21 +11,9 @@ from curation.study_items import Sample
 from curation.workspace import Workspace
 from tests.conftest import import_rows, numbered
 from tests.raters import answer_all, item, set_up
-from tests.test_cli import Elephant
 
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # of crowd-kit 1.4
 TEXTS = {"gpt": "Because of {}.", "claude": "Since {}.", "llama": "{}? No idea."}
-
-
-@pytest.fixture
-def elephant(tmp_path):
-    return Elephant(tmp_path / "workspace")
-
-
-@pytest.fixture
-def opened(elephant):
-    """Opens the workspace the command works on, for as long as a `with` lasts: one process holds it at a time."""
-    return lambda: closing(Workspace(elephant.folder))
 
 
 @pytest.fixture

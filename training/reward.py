@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from training import engine, model_card, reward_data
-from training.reward_data import MODEL, Trained, say
+from training.reward_data import MODEL, Trained
 from training.reward_settings import HEAD, Training
-from training.run import Cancelled, Run, write_json
+from training.run import Cancelled, Run, say, write_json
 
 SUMMARY = "summary.json"
 

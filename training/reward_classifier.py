@@ -15,12 +15,12 @@ from peft import LoraConfig
 from transformers import AutoModelForSequenceClassification, set_seed
 
 from training import loading, model_card, reward_loop
-from training.reward_data import MODEL, Preference, Split, Trained, say
+from training.reward_data import MODEL, Preference, Split, Trained
 from training.reward_loop import Ids, Pairs
 from training.rewards import transcripts
 from training.rewards.base import Scorer
 from training.rewards.classifier import Classifier
-from training.run import Run
+from training.run import Run, say
 
 if TYPE_CHECKING:
     from training.reward_settings import Training

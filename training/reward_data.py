@@ -82,11 +82,6 @@ def read(folder: Path) -> Split:
     return Split(parts[TRAIN], parts[HELD_OUT])
 
 
-def say(words: str) -> None:
-    """A line in the run's log."""
-    print(words, flush=True)  # noqa: T201
-
-
 def _conversation(text: str) -> Conversation:
     return tuple(Message(role, content) for role, content in json.loads(text))
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from training import loading, model_card
 from training.curves import Curves
 from training.embeddings import Embedder
-from training.reward_data import MODEL, Preference, Split, Tally, Trained, say
+from training.reward_data import MODEL, Preference, Split, Tally, Trained
 from training.rewards import minilm_bt
 from training.rewards.base import Numbers
-from training.run import Run
+from training.run import Run, say
 
 if TYPE_CHECKING:
     from training.reward_settings import Training

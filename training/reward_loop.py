@@ -18,8 +18,8 @@ from trl.trainer.reward_trainer import RewardTrainer
 from training.batches import by_budget
 from training.curves import Curves
 from training.losses import bradley_terry_loss, smoothed
-from training.reward_data import Tally, say
-from training.run import Cancelled, Run
+from training.reward_data import Tally
+from training.run import Cancelled, Run, say
 
 if TYPE_CHECKING:
     from training.reward_settings import Training

@@ -132,6 +132,11 @@ class Run:
         return "\n".join(text.splitlines()[-lines:])
 
 
+def say(words: str) -> None:
+    """A line in the run's log, at once."""
+    print(words, flush=True)  # noqa: T201
+
+
 def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
     """Replace a JSON file atomically; on a full disk the old one stays."""
     half = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")

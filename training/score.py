@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from training import engine, loading
 from training.rewards.base import Comparer, Conversation, Family, Message, Work
 from training.rewards.registry import family
-from training.run import Run, write_json
+from training.run import Run, say, write_json
 
 TEXTS, DUELS, SCORES, PREFERENCES, SUMMARY = (
     "texts.parquet", "duels.parquet", "scores.parquet", "preferences.parquet", "summary.json"
@@ -59,16 +59,16 @@ def score(run: Run) -> None:
     chosen = family(settings.family, settings.settings)
     _check_fingerprint(settings, chosen)
     model = chosen.load(device=settings.device)
-    _say(f"{settings.reward_model} opened in {time.monotonic() - began:.1f} s")
+    say(f"{settings.reward_model} opened in {time.monotonic() - began:.1f} s")
     columns = _columns(run.input / (DUELS if isinstance(model, Comparer) else TEXTS))
     ids, texts = columns[: 2 if isinstance(model, Comparer) else 1], columns[2 if isinstance(model, Comparer) else 1 :]
     run.tell(0, settings.pairs, settings.unit, "reading the texts", seconds=0)
     conversations = [[conversation(text) for text in column] for column in texts]
     work = model.prepare(*conversations)
     cut = int(work.truncated.sum())
-    _say(f"{len(ids[0]):,} to do, {cut:,} of them longer than the model reads; {work.tokens:,} tokens in all")
+    say(f"{len(ids[0]):,} to do, {cut:,} of them longer than the model reads; {work.tokens:,} tokens in all")
     for note in work.notes:
-        _say(note)
+        say(note)
     values, seconds = _computed(run, settings, work, ids)
     table = _table(ids, values, work, compares=isinstance(model, Comparer))
     _write(run.output / (PREFERENCES if isinstance(model, Comparer) else SCORES), table)
@@ -209,10 +209,6 @@ def _write(path: Path, table: pa.Table) -> None:
     half = path.with_suffix(".part")
     pq.write_table(table, half)
     os.replace(half, path)
-
-
-def _say(words: str) -> None:
-    print(words, flush=True)  # noqa: T201  into the run's log
 
 
 if __name__ == "__main__":
