@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 
 from tests.conftest import until
 from tests.tiny_models import tiny_causal, tiny_classifier, tiny_tokenizer
-from training import curves, engine, loading, model_card, reward, reward_classifier, reward_data, reward_loop
+from training import curves, engine, loading, model_card, reasons, reward, reward_classifier, reward_data, reward_loop
 from training.losses import bradley_terry_loss
 from training.reward_settings import Training
 from training.rewards import transcripts
@@ -402,11 +402,11 @@ def test_a_full_disk_stops_the_run_with_a_sentence(tmp_path, base):
 def test_every_library_that_writes_is_understood_when_the_disk_is_full():
     with pytest.raises(Exception) as of_torch, open("/dev/full", "wb") as file:  # noqa: PT011
         torch.save({"weights": torch.zeros(100_000)}, file)
-    assert reward.is_full_disk(of_torch.value)
+    assert reasons.is_full_disk(of_torch.value)
     of_safetensors = "Error while serializing: I/O error: No space left on device (os error 28)"  # its own words
-    assert reward.is_full_disk(RuntimeError(of_safetensors))
-    assert reward.is_full_disk(RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"))
-    assert not reward.is_full_disk(ValueError("something else"))
+    assert reasons.is_full_disk(RuntimeError(of_safetensors))
+    assert reasons.is_full_disk(RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"))
+    assert not reasons.is_full_disk(ValueError("something else"))
 
 
 # ---- curves

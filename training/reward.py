@@ -8,17 +8,15 @@
 A stopped run goes on from its last checkpoint, on a CPU to the very numbers of an undisturbed one.
 """
 
-import errno
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from training import engine, model_card, reward_data
+from training.reasons import plain_reasons
 from training.reward_data import MODEL, Trained
 from training.reward_settings import HEAD, Training
-from training.run import Cancelled, Run, say, write_json
+from training.run import Run, say, write_json
 
 SUMMARY = "summary.json"
 
@@ -30,7 +28,11 @@ def train(run: Run) -> None:
         return
     settings = Training.model_validate(run.config())
     run.tell(0, 1, "pairs", f"opening {settings.base}", seconds=0)
-    with plain_reasons(run, settings):
+    smaller = (
+        f"less than {settings.batch_pairs} pairs at once (batch_pairs, with more in accumulate), shorter texts than "
+        f"{settings.max_length:,} tokens (max_length), or LoRA (lora_rank)"
+    )
+    with plain_reasons(run, smaller):
         made = _made(run, settings)
         found = summary(settings, made)
         (run.folder / MODEL / "README.md").write_text(model_card.card(found), encoding="utf-8")
@@ -77,35 +79,6 @@ def summary(settings: Training, made: Trained) -> dict[str, Any]:
         "notes": list(made.notes),
         "versions": model_card.versions(),
     }
-
-
-@contextmanager
-def plain_reasons(run: Run, settings: Training) -> Iterator[None]:
-    """Turns a full disk and a full memory into sentences that say what can be done."""
-    try:
-        yield
-    except (Cancelled, ValueError):
-        raise
-    except Exception as error:
-        if is_full_disk(error):
-            free = shutil.disk_usage(run.folder).free / 1e9
-            raise OSError(
-                f"the disk with {run.folder} is full ({free:.1f} GB free): make room and resume the run, which goes on from "
-                "its last checkpoint"
-            ) from error
-        if type(error).__name__ == "OutOfMemoryError":
-            raise MemoryError(
-                f"the GPU's memory is full: expected less than {settings.batch_pairs} pairs at once (batch_pairs, with more "
-                f"in accumulate), shorter texts than {settings.max_length:,} tokens (max_length), or LoRA (lora_rank)"
-            ) from error
-        raise
-
-
-def is_full_disk(error: BaseException) -> bool:
-    """Whether it is a disk without room that an error speaks of: each library that writes says it in its own way."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return any(words in str(error) for words in ("No space left", "file write failed", "unexpected pos"))
 
 
 if __name__ == "__main__":
