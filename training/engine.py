@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from training.run import OVER, Cancelled, Run, State
 _START_WITHIN = timedelta(minutes=30)
 
 
-def start(run: Run) -> None:
-    """Start a queued run in a process of its own; what it prints goes to its log."""
+def start(run: Run, env: Mapping[str, str] | None = None) -> None:
+    """Start a queued run in a process of its own; what it prints goes to its log. `env` changes its environment."""
     state = run.state()
     if state.status != "queued":
         raise ValueError(f"run {run.run_id} is {state.status}: expected a queued one")
@@ -28,7 +28,7 @@ def start(run: Run) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", state.module, str(run.folder)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": paths},
+            env={**os.environ, "TQDM_DISABLE": "1", **(env or {}), "PYTHONPATH": paths},  # bars would fill the log
         )  # fmt: skip
     _children[process.pid] = process
     _running(run, state, process.pid)
@@ -41,7 +41,7 @@ def watch(run: Run) -> State:
     """The state of a run, put right when its process is gone without having said how it ended."""
     _reap()
     state = run.state()
-    if state.status == "queued" and datetime.now(UTC) - state.queued_at > _START_WITHIN:
+    if state.status == "queued" and not _in_a_grid(run, state) and datetime.now(UTC) - state.queued_at > _START_WITHIN:
         return _ended(run, state, "failed", "it was never started (whoever prepared it was stopped)")
     if state.status != "running" or _alive(state):
         return state
@@ -73,15 +73,15 @@ def cancel(run: Run, *, patience: float = 5.0) -> State:
     return watch(run)
 
 
-def resume(run: Run) -> State:
-    """Start a failed or cancelled run again; it goes on from what it has finished."""
+def resume(run: Run, env: Mapping[str, str] | None = None) -> State:
+    """Start a failed or cancelled run again; it goes on from what it has finished. `env` changes its environment."""
     state = watch(run)
     if state.status not in ("failed", "cancelled"):
         raise ValueError(f"run {run.run_id} is {state.status}: only a failed or cancelled one can be resumed")
     run.stop.unlink(missing_ok=True)
     cleared = {"status": "queued", "error": None, "ended_at": None, "pid": None, "started": None}
     run.write_state(state.model_copy(update=cleared))
-    start(run)
+    start(run, env) if env else start(run)
     return run.state()
 
 
@@ -104,6 +104,16 @@ def main(job: Callable[[Run], None]) -> None:
 def fail(run: Run, error: str) -> State:
     """Mark a finished run as failed after all, when what it wrote cannot be used; it can be resumed."""
     return _ended(run, run.state(), "failed", error)
+
+
+def drop(run: Run, why: str) -> State:
+    """Mark a queued run as cancelled, because of what it waits for; it can be resumed."""
+    return _ended(run, run.state(), "cancelled", why)
+
+
+def _in_a_grid(run: Run, state: State) -> bool:
+    """Whether a grid starts it when its turn comes, however late; one that was not planned to the end starts nothing."""
+    return bool(state.waits) and (run.folder.parent / state.waits / "state.json").exists()
 
 
 def _running(run: Run, state: State, pid: int) -> None:

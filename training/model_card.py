@@ -60,10 +60,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def code(text: object) -> str:
+def code(text: object, *, longest: int = 200) -> str:
     """Any text as a code span on one line, shortened: it can form neither Markdown nor HTML."""
     line = "".join(one if one.isprintable() else " " for one in str(text)).strip().replace("`", "'").replace("|", "¦")
-    return f"`{line[:200]}{'…' if len(line) > 200 else ''}`" if line else "(none)"
+    return f"`{line[:longest]}{'…' if len(line) > longest else ''}`" if line else "(none)"
 
 
 def _header(summary: Mapping[str, Any]) -> str:
@@ -94,7 +94,7 @@ def _held_out(summary: Mapping[str, Any]) -> str:
     if not found["n"]:
         return "## How it fares\n\nNo pairs were held out: how well it does is not known."
     rows = [("all", found), *sorted(found["subsets"].items())] if len(found["subsets"]) > 1 else [("all", found)]
-    table = _table(("held-out pairs of", "accuracy", "95% interval", "n", "ties"), (_fares(*row) for row in rows))
+    table = as_table(("held-out pairs of", "accuracy", "95% interval", "n", "ties"), (_fares(*row) for row in rows))
     return (
         "## How it fares\n\nThe share of held-out pairs in which the chosen response scores higher, a tie counting one half, "
         f"with its Wilson interval.\n\n{table}"
@@ -109,7 +109,7 @@ def _fares(name: str, tally: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _data(summary: Mapping[str, Any]) -> str:
     pairs, long = summary["pairs"], summary["too_long"]
-    subsets = _table(
+    subsets = as_table(
         ("subset", "learned from", "held out"),
         (
             (code(name), f"{pairs['train']['subsets'].get(name, 0):,}", f"{pairs['held_out']['subsets'].get(name, 0):,}")
@@ -139,13 +139,14 @@ def _settings(summary: Mapping[str, Any]) -> str:
         for name, value in summary["training"].items()
         if name in _OF_BOTH or (name in _OF_HEADS) == of_head
     }
-    table = _table(("setting", "value"), ((name, code(value)) for name, value in shown.items()))
+    table = as_table(("setting", "value"), ((name, code(value)) for name, value in shown.items()))
     notes = "".join(f"\n- {note}" for note in summary["notes"])
     made = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     return f"## How it was made\n\n{summary['steps']:,} steps.{notes}\n\n{table}\n\nMade with {made}."
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def as_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table in Markdown; its cells are texts that are safe already."""
     head = list(head)
     lines = [head, ["---"] * len(head), *(list(row) for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

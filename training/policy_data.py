@@ -13,6 +13,7 @@ over responses is the KL divergence from the start.
 import json
 import os
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,6 +69,11 @@ def prompts(folder: Path) -> Prompts:
             raise ValueError(f"prompt {prompt_id} is for {use!r}: expected {TRAIN!r} or {HELD_OUT!r}")
         parts[use].append(Prompt(prompt_id, tuple(Message(role, content) for role, content in json.loads(text))))
     return Prompts(parts[TRAIN], parts[HELD_OUT])
+
+
+def prompts_hash(some: Sequence[Prompt]) -> str:
+    """64 hex digits, the sha256 of these prompts in their order."""
+    return sha256(json.dumps([(one.prompt_id, one.turns) for one in some]).encode()).hexdigest()
 
 
 def write_prompts(folder: Path, found: Prompts) -> None:

@@ -113,6 +113,10 @@ class DirectPreference(Learning):
     def _fits(self) -> "DirectPreference":
         if (self.pairs == "labels") != (self.reward is None):
             raise ValueError("a reward model goes with pairs=relabelled or pairs=sampled, and these need one")
+        if self.label_smoothing and self.loss not in ("sigmoid", "robust"):
+            raise ValueError(
+                f"label_smoothing is {self.label_smoothing} with loss={self.loss}: expected it with sigmoid or robust alone"
+            )
         return self
 
 

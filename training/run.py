@@ -36,6 +36,7 @@ class State(BaseModel):
     began_at: datetime | None = None
     ended_at: datetime | None = None
     error: str | None = None
+    waits: str = ""  # the id of the grid, a run beside it, that starts it when its turn comes
 
 
 class Progress(BaseModel):

@@ -115,6 +115,11 @@ class DecoderScorer(Scorer):
         """`pad` is the token that the model's own code takes for padding: it reads at the last token that is another."""
         self.machine, self._head, self._tokenizer, self._render, self._pad = machine, head, tokenizer, render, pad
 
+    @property
+    def head(self) -> Head:
+        """What makes scores of hidden states."""
+        return self._head
+
     def prepare(self, prompts: Sequence[Conversation], responses: Sequence[Conversation]) -> Work:
         ids, truncated = self.encode(prompts, responses)
         plan = self.machine.planned(ids)

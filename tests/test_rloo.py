@@ -1,0 +1,195 @@
+"""RLOO on TRL's trainer: it learns, its numbers are those computed by hand, a stopped run ends as another."""
+
+import json
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.policy_runs import (
+    LENGTH,
+    QUICK,
+    Stopped,
+    check_same,
+    curve,
+    lines_of,
+    little_to_collect,
+    new_run,
+    prompts_of,
+    stopped_and_resumed,
+    summary_of,
+    trained,
+)
+from tests.tiny_models import tiny_causal, tiny_tokenizer
+from training import policies, policy_card, policy_pairs, rloo, rloo_rewards
+from training.log_probabilities import log_probs
+from training.looks import Looks
+from training.policy_data import Prompts
+from training.policy_job import Bench
+from training.policy_settings import Rloo
+from training.rewarding import Rewarder
+from training.rloo_rewards import Scale, Told, rewards_of
+from training.run import Cancelled
+from training.sampling import sampled
+
+TO_STOP = {"batch": 2, "accumulate": 2, "passes": 2, "epochs": 2, "look_every": 3, "save_every": 3, "seed": 5}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected():
+    with little_to_collect():
+        yield
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base") / "tiny"
+    tiny_tokenizer(folder)
+    tiny_causal(folder)
+    return folder
+
+
+def settings_of(base, **changed):
+    told = {"policy": "rewarded", "base": str(base), "reward": LENGTH, "drawn": 3, **QUICK}
+    return Rloo(**{**told, **changed})
+
+
+def run_of(folder, base, *, prompts, **changed):
+    return new_run(folder, "rloo", settings_of(base, **changed), prompts=prompts)
+
+
+@pytest.mark.parametrize("rank", [0, 8])
+def test_the_reward_rises(tmp_path, base, rank):
+    run = run_of(
+        tmp_path / "run", base, prompts=prompts_of(8, 4), batch=8, drawn=6, epochs=10, kl=0.0, missing_stop="score",
+        lora_rank=rank, learning_rate=3e-2 if rank else 5e-3, samples=4,
+    )  # fmt: skip
+    trained(run)
+    rewards, spread = curve(run, "reward"), float(summary_of(run)["notes"][0].rpartition("sd ")[2])
+    assert np.mean(rewards[-4:]) > np.mean(rewards[:2]) + 1.0 * spread
+    first, last = summary_of(run)["points"]
+    assert last["scores"]["characters"] > first["scores"]["characters"] + 1.0 * spread
+    assert last["kl"] > 1.0
+    assert (first["kl"], first["n"]) == (0.0, 16)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])  # with positions that are learned, padding must not count as one
+def test_a_step_tells_what_its_answers_say_when_they_are_read_one_by_one(tmp_path, kind):
+    base = tmp_path / "base"
+    tiny_tokenizer(base)
+    tiny_causal(base, kind=kind)
+    prompts = prompts_of(6, 0)
+    settings = settings_of(base, batch=3, lora_rank=0, save_every=1, temperature=0.8, missing_stop="score", normalise=False)
+    run = new_run(tmp_path / "run", "rloo", settings, prompts=prompts)
+    with pytest.raises(Cancelled):
+        trained(Stopped(run.folder, at="step 1 of 2"))
+    policy, start = policies.opened(str(run.checkpoints / "checkpoint-1")), policies.opened(str(base))
+    asked = [prompts.train[place].turns for place in rloo.in_order(6, settings)[3:]]
+    ids = policy.prompt_ids(asked, settings.max_prompt)
+    assert len({len(one) for one in ids}) == 3
+    run.stop.unlink()
+    trained(run)
+    line = lines_of(run)[2]
+    answers = sampled(policy, ids, samples=3, max_tokens=6, temperature=0.8, seed=policy_pairs.seed_of(0, 2))
+    read = [
+        (log_probs(policy.model, [one], [said.ids], pad=policy.pad, temperature=0.8)[0]
+         - log_probs(start.model, [one], [said.ids], pad=start.pad, temperature=0.8)[0]).sum().item()
+        for one, some in zip(ids, answers, strict=True) for said in some
+    ]  # fmt: skip
+    flat = [said for some in answers for said in some]
+    assert line["kl"] == pytest.approx(np.mean(read), abs=1e-4)
+    assert abs(line["kl"]) > 0.01
+    assert line["length"] == pytest.approx(np.mean([len(one.ids) for one in flat]))
+    assert [line["reward"], line["told"]] == pytest.approx([np.mean([len(policy.text(one.ids)) for one in flat])] * 2, rel=1e-6)
+    assert line["stopped"] == pytest.approx(np.mean([one.stopped for one in flat]))
+
+
+def test_rloo_that_was_stopped_ends_as_if_it_had_not_been(tmp_path, base):
+    prompts = prompts_of(6, 3)  # an epoch and a half of steps: the second epoch begins within a step
+    whole = trained(run_of(tmp_path / "whole", base, prompts=prompts, **TO_STOP))
+    for at, done in (("step 3 of 6", 4), ("measuring the scale", 0)):
+        broken = run_of(tmp_path / at, base, prompts=prompts, **TO_STOP)
+        reached = stopped_and_resumed(broken, at)
+        assert reached == (done + 1 if done else 0)  # answers are learned from twice: it stops after an even step
+        check_same(broken, whole)
+        assert (broken.output / "samples.jsonl").read_text() == (whole.output / "samples.jsonl").read_text()
+
+
+def test_a_few_answers_of_a_step_are_written_down(tmp_path, base):
+    prompts = prompts_of(6, 0)
+    run = trained(run_of(tmp_path / "run", base, prompts=prompts, batch=3, missing_stop="score"))
+    shown = [json.loads(line) for line in (run.output / "samples.jsonl").read_text().splitlines()]
+    assert [one["step"] for one in shown] == [1, 1, 1, 2, 2, 2]
+    assert Counter(json.dumps(one["prompt"]) for one in shown) == Counter(
+        json.dumps([list(turn) for turn in one.turns]) for one in prompts.train
+    )
+    assert all(one["reward"] == len(one["response"]) for one in shown)
+    text = (run.folder / "model" / "README.md").read_text()
+    assert policy_card.code_version() in text
+    assert "brought to mean 0 and sd 1" in text
+
+
+def test_every_prompt_is_answered_once_an_epoch_and_the_last_batch_is_filled_up():
+    settings = settings_of("x", batch=4, accumulate=2, epochs=3, seed=1)
+    order = rloo.in_order(5, settings)
+    assert len(order) == 16
+    assert [sorted(order[first : first + 5]) for first in (0, 5, 10)] == [[0, 1, 2, 3, 4]] * 3
+    assert order[15:] == order[:1]
+    assert order[:5] != order[5:10]
+    assert order != rloo.in_order(5, settings.model_copy(update={"seed": 2}))
+    assert rloo.in_order(1, settings_of("x", batch=4)) == [0, 0, 0, 0]
+
+
+def test_rewards_are_on_the_scale_of_the_start_and_a_cut_answer_gets_the_fixed_one():
+    scores, stopped = np.array([10.0, 14.0, 6.0]), [True, True, False]
+    scale = Scale(mean=10.0, spread=2.0)
+    penalised = rewards_of(scores, stopped, settings_of("x", no_stop=-1.5), scale)
+    assert penalised.tolist() == [0.0, 2.0, -1.5]
+    assert rewards_of(scores, stopped, settings_of("x", missing_stop="score"), scale).tolist() == [0.0, 2.0, -2.0]
+    assert rewards_of(scores, stopped, settings_of("x", missing_stop="score"), Scale()).tolist() == [10.0, 14.0, 6.0]
+
+
+def bench_of(tmp_path, base, prompts, **changed):
+    settings = settings_of(base, **changed)
+    run = new_run(tmp_path / "run", "rloo", settings, prompts=prompts)
+    return Bench(run, settings, policies.opened(str(base)), Looks(run, settings, []), prompts)
+
+
+def test_the_scale_is_that_of_answers_of_the_start_and_measured_once(tmp_path, base):
+    prompts = prompts_of(9, 0)
+    bench, rewarder = bench_of(tmp_path, base, prompts), Rewarder(LENGTH)
+    policy = bench.policy
+    asked = policy.prompt_ids([one.turns for one in prompts.train], 48)
+    said = sampled(policy, asked, samples=1, max_tokens=6, temperature=1.0, seed=policy_pairs.seed_of(0, 0))
+    sizes = [len(policy.text(one.ids)) for (one,) in said]
+    found = rloo_rewards.scale_of(bench, rewarder, prompts.train, asked)
+    assert found == pytest.approx((np.mean(sizes), np.std(sizes)))
+    assert rloo_rewards.scale_of(bench, rewarder, prompts.train[:1], asked[:1]) == found
+    assert np.mean(sizes) > 1
+
+
+def test_it_ends_with_a_sentence_where_nothing_is_said(tmp_path, base):
+    prompts = prompts_of(2, 0)
+    bench = bench_of(tmp_path, base, prompts)
+    told = Told(bench, Rewarder(LENGTH), prompts.train, Scale())
+    stop, word = bench.policy.stops[0], bench.policy.tokenizer("dog", add_special_tokens=False)["input_ids"]
+    state = SimpleNamespace(global_step=6)
+    assert told(prompts=["0", "1"], completion_ids=[[stop], [*word, stop]], trainer_state=state) == [0.0, 3.0]
+    with pytest.raises(ValueError, match="every response of step 7 is empty"):
+        told(prompts=["0", "1"], completion_ids=[[stop], [stop]], trainer_state=state)
+
+
+def test_it_ends_with_a_sentence_where_the_policy_has_left_its_start_far_behind(tmp_path, base):
+    run = run_of(
+        tmp_path / "run", base, prompts=prompts_of(4, 0), batch=4, epochs=40, learning_rate=0.5, kl=0.0, missing_stop="score",
+        lora_rank=0, max_tokens=16,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"KL to the start is .* nats a response: expected less than 50"):
+        trained(run)
+
+
+def test_without_a_prompt_to_learn_from_it_says_so(tmp_path, base):
+    run = run_of(tmp_path / "run", base, prompts=Prompts([], prompts_of(0, 2).held_out))
+    with pytest.raises(ValueError, match="no prompt to learn from"):
+        trained(run)

@@ -1,0 +1,115 @@
+"""What a policy is told its answers are worth in RLOO: scores on the scale of the start's, a fixed one for a cut answer."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from training import policy_pairs
+from training.policy_data import Prompt
+from training.policy_job import Bench
+from training.policy_loop import Line
+from training.policy_settings import Rloo
+from training.rewarding import Rewarder
+from training.rewards.base import Numbers
+from training.sampling import sampled
+
+_SCALE = 256  # prompts, the first ones, whose answers by the start tell the scale of scores
+_ALIKE = 1e-6  # a spread of scores that are all alike
+_SHOWN = 4  # answers of a step that are written down
+
+
+class Scale(NamedTuple):
+    """How scores are brought to mean 0 and standard deviation 1."""
+
+    mean: float = 0.0
+    spread: float = 1.0
+
+
+def scale_of(bench: Bench, rewarder: Rewarder, prompts: Sequence[Prompt], asked: Sequence[list[int]]) -> Scale:
+    """As measured on responses of the start, once: it is kept with the checkpoints."""
+    settings = bench.settings
+    assert isinstance(settings, Rloo)
+    if not settings.normalise:
+        return Scale()
+    some = [one.turns for one in prompts[:_SCALE]]
+
+    def measured() -> Numbers:
+        said = sampled(
+            bench.policy, asked[:_SCALE], samples=1, max_tokens=settings.max_tokens, temperature=settings.temperature,
+            seed=policy_pairs.seed_of(settings.seed, 0), batch_tokens=settings.batch_tokens,
+            tell=lambda done, whole: bench.run.tell(done, whole + 1, "responses", "measuring the scale of scores"),
+        )  # fmt: skip
+        scores = rewarder.scores(some, [bench.policy.text(one.ids) for (one,) in said])
+        return np.array([[scores.mean(), scores.std()]])
+
+    [[mean, spread]] = policy_pairs.kept(bench.run.checkpoints / "scale.parquet", ("mean", "spread"), measured).tolist()
+    return Scale(mean, spread if spread > _ALIKE else 1.0)
+
+
+class Told:
+    """What the policy is told its answers are worth; TRL calls it as its reward function."""
+
+    __name__ = "told"
+
+    def __init__(self, bench: Bench, rewarder: Rewarder, prompts: Sequence[Prompt], scale: Scale) -> None:
+        assert isinstance(bench.settings, Rloo)
+        self._settings, self._policy, self._file = bench.settings, bench.policy, bench.run.output / "samples.jsonl"
+        self._rewarder, self._prompts, self.scale = rewarder, prompts, scale
+        self.generated, self.trained = 0, 0  # tokens so far
+        self.stopped, self.score = 0.0, 0.0  # of the last answers: the share that ended, the mean score on its own scale
+
+    def go_on(self, trainer: Any, step: int, last: Line) -> None:
+        """Go on after this step, with the last line of metrics."""
+        self.generated, self.trained = (int(last.get(name) or 0) for name in ("tokens", "trained"))
+        trainer._step = step * trainer.args.gradient_accumulation_steps
+        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True) if self._file.is_file() else []
+        self._file.write_text("".join(one for one in lines if _step_in(one) <= step), encoding="utf-8")
+
+    def __call__(self, prompts: list[str], completion_ids: list[list[int]], trainer_state: Any, **more: Any) -> list[float]:
+        """The rewards of the answers to the prompts of these places. Raises ValueError where all of them are empty."""
+        step = trainer_state.global_step + 1
+        asked = [self._prompts[int(place)] for place in prompts]
+        texts = [self._policy.text(ids) for ids in completion_ids]
+        if not any(text.strip() for text in texts):
+            raise ValueError(f"every response of step {step:,} is empty: expected some text (a lower learning_rate may help)")
+        scores = self._rewarder.scores([one.turns for one in asked], texts)
+        stopped = np.array([self._policy.ended(ids) is not None for ids in completion_ids])
+        rewards = rewards_of(scores, stopped, self._settings, self.scale)
+        self.generated += sum(map(len, completion_ids))
+        self.stopped, self.score = float(stopped.mean()), float(scores.mean())
+        self._show(step, asked, texts, scores)
+        found: list[float] = rewards.tolist()
+        return found
+
+    def notes(self) -> list[str]:
+        """Sentences for people."""
+        if not self._settings.normalise:
+            return []
+        mean, spread = self.scale
+        return [f"scores were brought to mean 0 and sd 1: on responses of the start they had mean {mean:.4g}, sd {spread:.4g}"]
+
+    def _show(self, step: int, asked: Sequence[Prompt], texts: Sequence[str], scores: Numbers) -> None:
+        """Write some answers down, each to another prompt."""
+        with self._file.open("a", encoding="utf-8") as file:
+            for place in range(0, min(len(texts), _SHOWN * self._settings.drawn), self._settings.drawn):
+                turns = [list(turn) for turn in asked[place].turns]
+                line = {"step": step, "prompt": turns, "response": texts[place], "reward": float(scores[place])}
+                file.write(json.dumps(line) + "\n")
+
+
+def rewards_of(scores: Numbers, stopped: Sequence[bool] | Any, settings: Rloo, scale: Scale) -> Numbers:
+    """Scores on the start's scale, and `no_stop` where nothing ended a response."""
+    found = (np.asarray(scores, np.float64) - scale.mean) / scale.spread
+    if settings.missing_stop == "penalise":
+        found[~np.asarray(stopped, np.bool_)] = settings.no_stop
+    return found
+
+
+def _step_in(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # half a line, as a killed process leaves
