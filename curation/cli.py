@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from curation import cli_rewards, cli_studies
+from curation import cli_outcomes, cli_policies, cli_rewards, cli_studies
 from curation.cli_parts import HERE, AsJson, Folder, bar, opening, say, say_rows, settings, waiting
 from curation.store.database import Busy
 from curation.workspace import DATABASE, Workspace
@@ -22,6 +22,8 @@ verdicts = typer.Typer(no_args_is_help=True, help="Verdicts in from and out to f
 app.add_typer(verdicts, name="verdicts")
 cli_studies.add_to(app)
 cli_rewards.add_to(app)
+cli_policies.add_to(app)
+cli_outcomes.add_to(app)
 
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset of the workspace.")]
 

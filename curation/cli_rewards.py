@@ -83,19 +83,25 @@ def list_families(as_json: AsJson = False) -> None:
 
 
 def run(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="score or reward.")],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="score, reward, generate, sft, dpo, ppo, rloo, best-of-n or alignment.")
+    ],
     more: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="Settings, as with --set.")] = None,
     changes: Settings = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the run and take in what it made.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="List this kind's settings, start nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what an alignment comes to, start nothing.")] = False,
     workspace: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Start a background run: score texts by a reward model, or train one."""
+    """Start a background run: score texts by a reward model, train one, or make a policy and look at what it answers."""
     from curation import runs
 
     if explain:
         say_rows(runs.settings_of(kind), ("setting", "default", "means"), as_json, none="no settings")
+        return
+    if plan:
+        _say_plan(kind, _values(changes, more), workspace, as_json)
         return
     with up_to_date(workspace) as opened:
         started = runs.start_run(opened, kind, _values(changes, more))
@@ -108,6 +114,15 @@ def run(
     if state.status != "done":
         raise ValueError(f"run {started.run_id} {state.status}: {state.error}")
     say(f"run {started.run_id}: {progress.message}", {"run": started.run_id, "done": progress.message}, as_json)
+
+
+def _say_plan(kind: str, given: dict[str, Any], folder: Path, as_json: bool) -> None:
+    from curation import alignment, cli_alignment
+
+    if kind != alignment.KIND:
+        raise ValueError(f"--plan goes with {alignment.KIND}, not with {kind}: one run is its own plan")
+    with up_to_date(folder) as opened:
+        cli_alignment.say_plan(alignment.plan(opened, given), as_json)
 
 
 def benchmark(

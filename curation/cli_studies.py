@@ -18,6 +18,12 @@ Release = Annotated[str | None, typer.Option(help="Draw only from what this rele
 Outputs = Annotated[
     list[Path] | None, typer.Option(help="Draw items from generators' outputs: AlpacaEval's form, or MT-bench's answers.")
 ]
+Policies = Annotated[
+    str | None, typer.Option(help="Draw items from what these policies answered, with commas: elephant policies.")
+]
+Point = Annotated[
+    int | None, typer.Option(help="With --policies: at this step of training (or n); by default each one's last.")
+]
 Questions = Annotated[Path | None, typer.Option(help="MT-bench's question file, for its answers.")]
 Items = Annotated[Path | None, typer.Option(help="Items as they stand in a file: prompt, responses, kind, expected.")]
 Count = Annotated[int, typer.Option("--count", min=1, help="How many items to draw.")]
@@ -51,8 +57,9 @@ def create(
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Any other field of the design, as JSON or a word.")
     ] = None,
     design: Annotated[Path | None, typer.Option(help="The whole design as a JSON file; the options above change it.")] = None,
-    dataset: Dataset = None, release: Release = None, outputs: Outputs = None, questions: Questions = None,
-    items: Items = None, count: Count = 100, stratify: Stratify = None, equal: Equal = False, seed: Seed = 0,
+    dataset: Dataset = None, release: Release = None, policies: Policies = None, point: Point = None,
+    outputs: Outputs = None, questions: Questions = None, items: Items = None, count: Count = 100,
+    stratify: Stratify = None, equal: Equal = False, seed: Seed = 0,
     attention: Attention = 0, gold: Gold = 0, warm_up: WarmUp = 0, each: Each = 1,
     person: Person = "lead", as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -71,7 +78,8 @@ def create(
     wanted = studies.design_from(values)
     with opening(workspace) as opened:
         mixed = {"attention": attention, "gold": gold, "warm-up": warm_up}
-        source = _Source(dataset, release, outputs or [], questions, items, count, stratify or [], equal, seed, mixed, each)
+        of = _Policies(policies, point)
+        source = _Source(dataset, release, of, outputs or [], questions, items, count, stratify or [], equal, seed, mixed, each)
         found = source.draw(opened, name.strip(), wanted)  # before the study is made: bad input makes none
         for one in found:
             studies.check_items(wanted, one.items)
@@ -86,9 +94,10 @@ def create(
 
 @study.command("add")
 def add(
-    name: StudyName, workspace: Folder = HERE, dataset: Dataset = None, release: Release = None, outputs: Outputs = None,
-    questions: Questions = None, items: Items = None, count: Count = 100, stratify: Stratify = None, equal: Equal = False,
-    seed: Seed = 0, attention: Attention = 0, gold: Gold = 0, warm_up: WarmUp = 0, each: Each = 1,
+    name: StudyName, workspace: Folder = HERE, dataset: Dataset = None, release: Release = None, policies: Policies = None,
+    point: Point = None, outputs: Outputs = None, questions: Questions = None, items: Items = None, count: Count = 100,
+    stratify: Stratify = None, equal: Equal = False, seed: Seed = 0, attention: Attention = 0, gold: Gold = 0,
+    warm_up: WarmUp = 0, each: Each = 1,
     person: Person = "lead", as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Add items to a study; those it has already are left alone."""
@@ -96,10 +105,11 @@ def add(
 
     with opening(workspace) as opened:
         mixed = {"attention": attention, "gold": gold, "warm-up": warm_up}
-        source = _Source(dataset, release, outputs or [], questions, items, count, stratify or [], equal, seed, mixed, each)
+        of = _Policies(policies, point)
+        source = _Source(dataset, release, of, outputs or [], questions, items, count, stratify or [], equal, seed, mixed, each)
         found = source.draw(opened, name, studies.design_of(opened, name))
         if not found:
-            raise ValueError("nothing to add: give --dataset, --outputs or --items")
+            raise ValueError("nothing to add: give --dataset, --outputs or --items, or --policies")
         added = [
             {"new": studies.add_items(opened, name, one.items, person, words=one.words), "words": one.words} for one in found
         ]
@@ -276,17 +286,30 @@ def _say_proxies(opened: Any, name: str, tables: dict[str, Any], models: list[st
             say_rows(rows[1:], ("of", "measure", "figure"), False, none="")
 
 
+class _Policies:
+    """Policies whose answers are rated, at one point or each at its last."""
+
+    def __init__(self, given: str | None, point: int | None) -> None:
+        self.names = [one.strip() for one in (given or "").split(",") if one.strip()]
+        self.point = point
+        if point is not None and not self.names:
+            raise ValueError("--point needs --policies")
+
+
 class _Source:
     """Where items come from, as the options tell."""
 
     def __init__(
-        self, dataset: str | None, release: str | None, outputs: list[Path], questions: Path | None, items: Path | None,
-        count: int, stratify: list[str], equal: bool, seed: int, mixed: dict[str, int], each: int,
+        self, dataset: str | None, release: str | None, policies: _Policies, outputs: list[Path], questions: Path | None,
+        items: Path | None, count: int, stratify: list[str], equal: bool, seed: int, mixed: dict[str, int], each: int,
     ) -> None:  # fmt: skip
-        if sum((dataset is not None, bool(outputs), items is not None)) > 1:
-            raise ValueError("--dataset, --outputs and --items were given together: expected one of them")
+        given = {"--dataset": dataset, "--policies": policies.names, "--outputs": outputs, "--items": items}
+        named = [name for name, value in given.items() if value]
+        if len(named) > 1:
+            raise ValueError(f"{', '.join(named[:-1])} and {named[-1]} were given together: expected one of them")
         if (release is not None or mixed["gold"] or mixed["warm-up"]) and dataset is None:
             raise ValueError("--release, --gold and --warm-up need --dataset")
+        self.policies = policies
         self.dataset, self.release, self.outputs, self.questions, self.items = dataset, release, outputs, questions, items
         self.count, self.stratify, self.equal, self.seed = count, stratify, equal, seed
         self.mixed, self.each = mixed, each
@@ -299,6 +322,9 @@ class _Source:
         sample = Sample(self.count, strata_named(self.stratify), self.equal, self.seed)
         if self.dataset is not None:
             found = [study_items.from_dataset(workspace, name, self.dataset, sample, release=self.release)]
+        elif self.policies.names:
+            of = self.policies
+            found = [study_items.from_policies(workspace, name, design, of.names, sample, each=self.each, point=of.point)]
         elif self.outputs:
             files = self.outputs
             found = [study_items.from_output_files(name, design, files, sample, each=self.each, questions=self.questions)]

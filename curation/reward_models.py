@@ -15,7 +15,7 @@ from training.rewards.base import Family
 from training.rewards.registry import FAMILIES, family
 
 LENGTH = "length"  # always there: the baseline to beat
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")  # what is registered can be called so
 
 
 def register(
@@ -61,7 +61,7 @@ def check_source(source: str) -> None:
 
 def check_name(workspace: Workspace, name: str, *, built_in: bool = False) -> None:
     """Raise ValueError for a name that no new reward model can have. Only the `built_in` one may be called `length`."""
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise ValueError(
             f"the name {name!r} cannot be used: expected up to 60 letters, digits, '.', '_' or '-', not beginning with a mark"
         )

@@ -1,17 +1,17 @@
 """Training reward models: which pairs, split by conversation, with which margins; and the trained model registered."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from curation import reward_models, scoring
-from curation.pairs import Pair, parse
+from curation.pairs import Pair, Turn, parse
 from curation.released import released
 from curation.workspace import Workspace
 from training import engine
@@ -21,7 +21,7 @@ from training.reward_settings import HEAD, Training
 from training.run import OVER, Run
 
 _AT_ONCE = 5000
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         ("pair_id", pa.string()), ("split", pa.string()), ("subset", pa.string()), ("prompt", pa.string()),
         ("chosen", pa.string()), ("rejected", pa.string()), ("margin", pa.float64()),
@@ -59,12 +59,12 @@ def hand_over(workspace: Workspace, wanted: Wanted, folder: Path) -> Training:
         raise ValueError(f"a reward model {wanted.model!r} is being trained: choose another name, or cancel that run")
     if wanted.base != HEAD:
         reward_models.check_source(wanted.base)
-    chosen = _once([one for part in _parts(wanted.data) for one in _chosen(workspace, *part, count=wanted.count)])
+    chosen = once([one for part in parts(wanted.data) for one in chosen_of(workspace, *part, count=wanted.count)])
     margins = _margins(workspace, wanted)
-    with pq.ParquetWriter(folder / PAIRS, _SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(folder / PAIRS, SCHEMA, compression="zstd") as writer:
         counts = {"train": 0, "held out": 0}
         for rows in _rows(workspace, chosen, wanted, margins):
-            writer.write_table(pa.Table.from_pylist(rows, _SCHEMA))
+            writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
             for row in rows:
                 counts[row["split"]] += 1
     if not counts["train"]:
@@ -104,14 +104,15 @@ def _beside(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _parts(data: str) -> Iterator[tuple[str, str, str]]:
+def parts(data: str) -> Iterator[tuple[str, str, str]]:
     """Dataset (or ""), release (or ""), subset, of each part named."""
     for one in filter(None, map(str.strip, data.split(","))):
         name, _, subset = one.partition("/")
         yield ("", name.removeprefix("release:"), subset) if name.startswith("release:") else (name, "", subset)
 
 
-def _chosen(workspace: Workspace, dataset: str, release: str, subset: str, *, count: int) -> list[Chosen]:
+def chosen_of(workspace: Workspace, dataset: str, release: str, subset: str, *, count: int) -> list[Chosen]:
+    """The pairs of one of these parts, each once. Raises ValueError where the workspace holds no such thing."""
     if release:
         known = {one.name: one.dataset for one in workspace.releases.all()}
         if release not in known:
@@ -124,7 +125,7 @@ def _chosen(workspace: Workspace, dataset: str, release: str, subset: str, *, co
     return [Chosen(one, subsets[one], one in swapped) for one in pair_ids]
 
 
-def _once(chosen: list[Chosen]) -> list[Chosen]:
+def once(chosen: list[Chosen]) -> list[Chosen]:
     """Each pair as the first part holds it. Raises ValueError where another part holds its label turned round."""
     found: dict[str, Chosen] = {}
     for one in chosen:
@@ -143,7 +144,7 @@ def _margins(workspace: Workspace, wanted: Wanted) -> dict[str, float]:
     if wanted.margins != "contested":
         raise ValueError(f"margins is {wanted.margins!r}: expected contested or none")
     found: dict[str, float] = {}
-    for dataset, release, _ in _parts(wanted.data):
+    for dataset, release, _ in parts(wanted.data):
         name = dataset or next(one.dataset for one in workspace.releases.all() if one.name == release)
         found |= {pair_id: json.loads(detail)["mean"] for pair_id, detail in workspace.flags.details(name, "contested")}
     if not found:
@@ -157,10 +158,20 @@ def _rows(
     for start in range(0, len(chosen), _AT_ONCE):
         some = chosen[start : start + _AT_ONCE]
         pairs = {one.pair_id: one for one in workspace.pairs.many([one.pair_id for one in some])}
-        yield [_row(one, pairs[one.pair_id], wanted, margins.get(one.pair_id)) for one in some]
+        yield [row_of(one, pairs[one.pair_id], wanted, margins.get(one.pair_id)) for one in some]
 
 
-def _row(one: Chosen, pair: Pair, wanted: Wanted, margin: float | None) -> dict[str, Any]:
+class Splits(Protocol):
+    """What decides which side a pair is on."""
+
+    @property
+    def held_out(self) -> float: ...
+    @property
+    def split_seed(self) -> int: ...
+
+
+def row_of(one: Chosen, pair: Pair, wanted: Splits, margin: float | None = None) -> dict[str, Any]:
+    """A pair as a row of a run's pairs.parquet, under the label its release gave it; the margin is from the pair's own side."""
     labelled = pair.swapped() if one.swapped else pair
     if margin is not None and one.swapped:
         margin = -margin
@@ -175,6 +186,11 @@ def split_of(pair: Pair, held_out: float, seed: int) -> str:
     """ "train" or "held out". Pairs whose conversations begin with the same human turn are on one side: so no prompt, and
     no longer version of it, is in both. Hashes decide, so a pair's side depends on no other pair."""
     turns = (*pair.prompt, *parse(pair.chosen.lead + pair.chosen.text))  # sides without a common beginning have no prompt
-    begins = next((one.content for one in turns if one.role == "user"), pair.prompt_id if pair.prompt else pair.pair_id)
+    return split_of_turns(turns, held_out, seed, otherwise=pair.prompt_id if pair.prompt else pair.pair_id)
+
+
+def split_of_turns(turns: Sequence[Turn], held_out: float, seed: int, *, otherwise: str = "") -> str:
+    """ "train" or "held out", by the first human turn, or by `otherwise` where there is none."""
+    begins = next((one.content for one in turns if one.role == "user"), otherwise)
     digest = blake2b(f"{seed}\n{begins}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return "held out" if int.from_bytes(digest) < held_out * 2**64 else "train"

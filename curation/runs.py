@@ -4,12 +4,14 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from curation import ablation, exchange, reward_training, scoring, screening
+from curation import ablation, alignment, exchange, policies, policy_training, reward_training, scoring, screening
+from curation.alignment_settings import Alignment
 from curation.filters.contested import SCORES
 from curation.filters.registry import FILTERS, configured
 from curation.release_policy import Policy
@@ -55,6 +57,16 @@ KINDS = {
         reward_training.Wanted, "training.reward", reward_training.hand_over,
         lambda told: f"{told.model}, from {told.base}", reward_training.take_in,
     ),
+    **{
+        name: Kind(
+            kind.asked, f"training.{name.replace('-', '_')}", partial(policy_training.hand_over, name), policy_training.title,
+            policies.take_in,
+        )
+        for name, kind in policy_training.KINDS.items()
+    },
+    alignment.KIND: Kind(
+        Alignment, "training.grid", alignment.hand_over, lambda told: f"{told.name}, {len(told.jobs)} jobs", alignment.take_in
+    ),
 }  # fmt: skip
 
 
@@ -71,6 +83,7 @@ def start_run(workspace: Workspace, kind: str, settings: Mapping[str, Any]) -> R
         run = Run.create(folder, kind=kind, module=made.module, title=made.title(config), config=config)
     except BaseException:
         shutil.rmtree(folder)
+        alignment.drop_jobs(folder)
         raise
     engine.start(run)
     return run
@@ -142,7 +155,8 @@ def start_ablation(workspace: Workspace, dataset: str, policy: Policy | None = N
 def all_runs(workspace: Workspace) -> list[RunView]:
     """Every run, the latest first, each with its true state: a run whose process died is found here."""
     folders = sorted(workspace.runs.glob("*/state.json"), reverse=True) if workspace.runs.exists() else []
-    screened, others = workspace.flags.taken_in(), workspace.scores.taken_in()
+    screened = workspace.flags.taken_in()
+    others = workspace.scores.taken_in() | workspace.policies.taken_in()
     views = []
     for file in folders:
         run = Run(file.parent)
@@ -178,8 +192,8 @@ def settle(workspace: Workspace) -> list[str]:
 
 
 def _has_output(view: RunView) -> bool:
-    """Whether there is something for the database: an ablation's table stays in its run folder."""
-    if view.state.kind in KINDS:
+    """Whether there is something for the database: an ablation's stays in its run folder, a grid's in its jobs'."""
+    if view.state.kind in KINDS and view.state.kind != alignment.KIND:
         return view.state.status == "done"
     if view.state.kind != "screen":
         return False
@@ -228,7 +242,12 @@ class Curves(NamedTuple):
     lines: dict[str, dict[str, list[Any]]]
 
 
-_DRAWN = {"loss": ("loss", "held_out_loss"), "accuracy": ("accuracy", "held_out_accuracy")}
+_DRAWN = {
+    "loss": ("loss", "held_out_loss", "policy_loss", "value_loss"), "accuracy": ("accuracy", "held_out_accuracy"),
+    "reward": ("reward", "held_out_reward"), "KL from the start, nats": ("kl", "held_out_kl"), "entropy, nats": ("entropy",),
+    "share clipped": ("clip_fraction",), "explained variance": ("explained_variance",),
+    "tokens": ("length", "held_out_length"), "share that stopped": ("stopped", "held_out_stopped"),
+}  # fmt: skip
 
 
 def curves(run: Run) -> Curves | None:

@@ -1,17 +1,19 @@
 """Scoring: which responses a reward model is to score, handed over to a run once each, and taken in when it has ended."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation import probing, reward_models
-from curation.pairs import RESPONSE_LEAD, Pair, Turn, parse
+from curation.pairs import RESPONSE_LEAD, Pair, Turn, parse, unpacked
 from curation.released import released
+from curation.store.policies import Written
 from curation.store.scores import ScoreRun
 from curation.workspace import Workspace
 from training.run import Run
@@ -29,6 +31,8 @@ class Wanted(BaseModel):
     dataset: str = Field("", description="score both sides of this dataset's pairs")
     release: str = Field("", description="with dataset: only the pairs this release keeps")
     study: str = Field("", description="score the responses of this study's items")
+    policies: str = Field("", description="score what these policies answered to held-out prompts, with commas")
+    points: Literal["all", "last"] = Field("all", description="with policies: at every point of their training, or the last")
     count: int = Field(0, ge=0, description="only so many of the dataset's pairs, the same ones each time; 0: all")
     subset: str = Field("", description="with dataset: only this subset")
     probes: bool = Field(False, description="with dataset: spoil each response in every way a probe knows, and score that")
@@ -103,11 +107,18 @@ class Group(NamedTuple):
 
 def _what(workspace: Workspace, wanted: Wanted, *, compares: bool) -> tuple[str, str, Iterator[Group], dict[str, Any]]:
     """What is scored in words, what its progress is counted in, the responses, and what else must be known to find them."""
-    if bool(wanted.dataset) == bool(wanted.study):
-        raise ValueError("a scoring wants a dataset or a study: expected dataset=NAME or study=NAME, one of them")
+    if sum(map(bool, (wanted.dataset, wanted.study, wanted.policies))) != 1:
+        raise ValueError(
+            "a scoring wants a dataset or a study: expected dataset=NAME or study=NAME, one of them, or policies=NAMES"
+        )
+    if not wanted.dataset and (wanted.release or wanted.probes or wanted.subset or wanted.count):
+        what = "a study" if wanted.study else "policies"
+        raise ValueError(f"release, subset, count and probes go with dataset=NAME, not with {what}")
+    if wanted.points != "all" and not wanted.policies:
+        raise ValueError("points goes with policies=NAMES")
+    if wanted.policies:
+        return _what_policies(workspace, wanted, compares=compares)
     if wanted.study:
-        if wanted.release or wanted.probes or wanted.subset or wanted.count:
-            raise ValueError("release, subset, count and probes go with dataset=NAME, not with a study")
         workspace.studies.check(wanted.study)
         return f"study {wanted.study}", "items", _of_study(workspace, wanted.study), {}
     chosen = chosen_pairs(workspace, wanted.dataset, release=wanted.release, subset=wanted.subset, count=wanted.count)
@@ -119,6 +130,17 @@ def _what(workspace: Workspace, wanted: Wanted, *, compares: bool) -> tuple[str,
         made = probing.Recipe() if compares else probing.recipe(workspace, wanted.reward_model, pairs)
         return f"probes of {words}", "probes", _of_probes(pairs, made.phrases), made._asdict()
     return words, "pairs", of_pairs(workspace, chosen), {}
+
+
+def _what_policies(workspace: Workspace, wanted: Wanted, *, compares: bool) -> tuple[str, str, Iterator[Group], dict[str, Any]]:
+    found = workspace.policies.named([one.strip() for one in wanted.policies.split(",") if one.strip()])
+    last = {one.generator: one.points[-1] if compares or wanted.points == "last" else None for one in found}
+    words = f"{'policy' if len(last) == 1 else 'policies'} {', '.join(last)}"
+    if not compares:
+        return words, "prompts", _of_policies(workspace, last), {}
+    if len(last) < 2:
+        raise ValueError(f"{wanted.reward_model} compares two responses: expected two policies or more, not {words} alone")
+    return words, "prompts", _between_policies(workspace, last), {}
 
 
 def chosen_pairs(workspace: Workspace, dataset: str, *, release: str = "", subset: str = "", count: int = 0) -> list[str]:
@@ -179,6 +201,32 @@ def _of_study(workspace: Workspace, study: str) -> Iterator[Group]:
         given = [(one, spoken(leads.get(one, RESPONSE_LEAD), text)) for one, text in content.texts.items() if text is not None]
         if given:
             yield Group(conversation(content.prompt), tuple(given))
+
+
+def _of_policies(workspace: Workspace, points: Mapping[str, int | None]) -> Iterator[Group]:
+    """What each generator answered to a prompt, at this point or at all."""
+    for generator, point in points.items():
+        by_prompt: dict[str, list[Written]] = defaultdict(list)
+        for one in workspace.policies.written(generator, point):
+            by_prompt[one.prompt_id].append(one)
+        yield from map(_group_of_written, by_prompt.values())
+
+
+def _between_policies(workspace: Workspace, points: Mapping[str, int | None]) -> Iterator[Group]:
+    """The first responses of all generators to one prompt, then their second ones, and so on: the pick of a best-of-n is its
+    first, whichever of the samples it was."""
+    together: dict[tuple[str, int], list[Written]] = defaultdict(list)
+    for generator, point in points.items():
+        so_far: Counter[str] = Counter()
+        for one in workspace.policies.written(generator, point):
+            together[one.prompt_id, so_far[one.prompt_id]].append(one)
+            so_far[one.prompt_id] += 1
+    yield from (_group_of_written(some) for some in together.values() if len(some) > 1)
+
+
+def _group_of_written(some: Sequence[Written]) -> Group:
+    responses = {one.response_id: spoken(one.lead, one.text) for one in some}
+    return Group(conversation(unpacked(some[0].turns)), tuple(responses.items()))
 
 
 def conversation(turns: tuple[Turn, ...] | list[Turn]) -> str:

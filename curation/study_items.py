@@ -1,4 +1,4 @@
-"""What a study is about: items drawn from a dataset or release, from outputs or a file; gold and attention items."""
+"""What a study is about: items of a dataset or release, of policies, of outputs or a file; gold and attention items."""
 
 import json
 from collections import Counter, defaultdict
@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal, NamedTuple
 
-from curation import outputs, review
+from curation import outputs, policies, review
 from curation.pairs import Pair, Response, Turn, named, prompt_id_of, response_id_of
 from curation.released import released
 from curation.store.studies import NewItem, NewResponse
@@ -157,6 +157,15 @@ def from_outputs(study: str, design: Design, given: Sequence[outputs.Output], sa
     words = f"{len(items)} items of {len(chosen)} of {len(keys):,} prompts, answered by {', '.join(names)}{_how(sample)}"
     words += _left_out(len(by_prompt) - len(whole), "that not all of them answered")
     return Drawn(items, words + _left_out(alike, "two responses that are the same"))
+
+
+def from_policies(
+    workspace: Workspace, study: str, design: Design, names: Sequence[str], sample: Sample, *, each: int = 1,
+    point: int | None = None,
+) -> Drawn:  # fmt: skip
+    """The same of what policies answered here, at this point of their training or each at its last."""
+    found = policies.outputs(workspace, names, point=point)
+    return from_outputs(study, design, found, sample, each=each)
 
 
 # ---- from a file of items

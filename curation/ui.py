@@ -48,10 +48,14 @@ _PAGES: dict[str, dict[str, Any]] = {
     "rate": {"title": "Rate"},
     "agreement": {"title": "Agreement"},
     "rewards": {"title": "Rewards"},
+    "alignment": {"title": "Alignment"},
     "runs": {"title": "Runs"},
 }
 # drawn by the style below: an icon given to st.Page is also fetched from fonts.gstatic.com, for the browser's tab
-_ICONS = ("home", "database", "filter_alt", "rule", "gavel", "assignment", "rate_review", "handshake", "speed", "play_circle")
+_ICONS = (
+    "home", "database", "filter_alt", "rule", "gavel", "assignment", "rate_review", "handshake", "speed", "route",
+    "play_circle",
+)  # fmt: skip
 _ALONE = {"reviewers": "Review", "raters": "Rate"}  # who comes by a link with ?for=..., and the one page they see
 _OPENING_QUOTE = re.compile(r"(?<=\s)['\"]")  # an apostrophe stands behind a letter
 _NOT_GIVEN = '<div class="text nothing">(the ratings were imported without this text)</div>'
@@ -94,7 +98,7 @@ _STYLE = """<style>
 @media (max-width: 700px) {
   .er .sides {grid-template-columns: 1fr}
   .er .turn.assistant {margin-left: .4rem}
-  .er.table :is(th, td) {padding-right: .5rem}
+  .er.table :is(th, td) {padding-right: .5rem; min-width: 5.5rem}
   .st-key-choices button {min-height: 2.1rem; padding: .1rem .5rem}
   .st-key-choices {row-gap: .2rem}
   .st-key-choices [class*="st-key-back-"], .st-key-choices [class*="st-key-on-"] {display: none}
@@ -431,9 +435,18 @@ def show_pair(pair: Pair, *, a: tuple[str, str], b: tuple[str, str], compare: bo
     show_responses(pair.prompt, (a, b), compare=compare)
 
 
-def show_responses(prompt: tuple[Turn, ...], sides: Sequence[tuple[str, str | None]], *, compare: bool = False) -> None:
-    """A prompt as chat and responses side by side, each a name and a text; None where the text is not known."""
-    st.html(f'<div class="er">{prompt_html(prompt)}{_sides_html(sides, compare=compare)}</div>')
+def show_responses(
+    prompt: tuple[Turn, ...], sides: Sequence[tuple[str, str | None]], *, compare: bool = False, notes: Sequence[str] = ()
+) -> None:
+    """A prompt as chat and responses side by side, each a name and a text; None where the text is not known. `notes` holds a
+    line to stand under each name."""
+    st.html(f'<div class="er">{prompt_html(prompt)}{_sides_html(sides, compare=compare, notes=notes)}</div>')
+
+
+def show_answer(prompt: str, response: str) -> None:
+    """A prompt that is one text, as a policy reads it, and what was answered."""
+    asked = f'<details class="earlier"><summary>its prompt</summary>{shown(prompt)}</details>'
+    st.html(f'<div class="er">{asked}{shown(response)}</div>')
 
 
 def show_guidelines(text: str) -> None:
@@ -472,14 +485,15 @@ def _turn_html(turn: Turn) -> str:
     return f'<div class="turn {kind}"><div class="who">{escape(who)}</div>{shown(turn.content)}</div>'
 
 
-def _sides_html(sides: Sequence[tuple[str, str | None]], *, compare: bool) -> str:
+def _sides_html(sides: Sequence[tuple[str, str | None]], *, compare: bool, notes: Sequence[str] = ()) -> str:
     known = [text or "" for _, text in sides]
     htmls = [_NOT_GIVEN if text is None else shown(text) for _, text in sides]
     if compare and len(sides) == 2 and all(text.strip() for text in known):
         htmls = [_pieces_html(pieces) for pieces in diff.words(*known)]
+    said = [f'<div class="quiet">{escape(one)}</div>' if one else "" for one in notes] or [""] * len(sides)
     drawn = [
-        f'<div class="side"><div class="name">{escape(name)}<small>{len(text.split()):,} words</small></div>{html}</div>'
-        for (name, _), text, html in zip(sides, known, htmls, strict=True)
+        f'<div class="side"><div class="name">{escape(name)}<small>{len(text.split()):,} words</small></div>{note}{html}</div>'
+        for (name, _), text, html, note in zip(sides, known, htmls, said, strict=True)
     ]
     return f'<div class="sides{" one" if len(sides) == 1 else ""}">{"".join(drawn)}</div>'
 
@@ -592,3 +606,8 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def memory(size: int | None) -> str:
+    """Bytes for a person: "1.2 GB"; "unknown" for None."""
+    return "unknown" if size is None else f"{size / 1e9:.1f} GB"

@@ -9,6 +9,7 @@ from curation.store.answers import Answered, AnswerStore, StudyClaim
 from curation.store.database import Database
 from curation.store.flags import FlagStore
 from curation.store.pairs import PairStore
+from curation.store.policies import PolicyStore
 from curation.store.releases import ReleaseStore
 from curation.store.scores import ScoreStore
 from curation.store.studies import StudyStore
@@ -31,6 +32,7 @@ class Workspace:
         self.releases = ReleaseStore(self.database)
         self.studies = StudyStore(self.database)
         self.scores = ScoreStore(self.database)
+        self.policies = PolicyStore(self.database)
         self.answers = AnswerStore(self.database, self.studies)
         self.held: dict[str, Any] = {}  # what an activity keeps in memory for its next question, by its name
         self._board: Board[Claim, Decision] | None = None

@@ -17,7 +17,7 @@ opened = ui.page("Studies", "People rate and compare responses; here you set tha
 person = ui.signed_in()
 state = st.session_state
 VIEWS = ["Progress", "Raters", "Items", "Disputed", "Design", "In and out"]
-SOURCES = ["A dataset", "A release", "Outputs of generators", "A file of items", "Nothing yet"]
+SOURCES = ["A dataset", "A release", "Policies", "Outputs of generators", "A file of items", "Nothing yet"]
 
 
 # ---- a new study
@@ -133,6 +133,7 @@ def items_asked(source: str | None, *, key: str) -> Draw:
     release = None
     dataset = None
     uploads: list[ui.Upload] = []
+    writers: list[str] = []
     if source in SOURCES[:2]:
         if not names:
             st.info("There is no dataset yet.")
@@ -144,6 +145,15 @@ def items_asked(source: str | None, *, key: str) -> Draw:
             st.info("There is no release of this dataset yet.")
             return nothing
         release = st.selectbox("Release", known, key=f"{key}-release")
+    if source == "Policies":
+        known = [one.generator for one in opened.policies.generators()]
+        if not known:
+            st.info("No policy has answered anything yet.")
+            st.page_link("pages/alignment.py", label="Make policies", icon=":material/route:")
+            return nothing
+        writers = st.multiselect(
+            "Policies", known, key=f"{key}-policies", help="What each answered to held-out prompts at the end of its training."
+        )
     if source == "Outputs of generators":
         uploads = st.file_uploader(
             "Outputs in AlpacaEval's form, or answers in MT-bench's (with its question file)",
@@ -157,7 +167,7 @@ def items_asked(source: str | None, *, key: str) -> Draw:
         return lambda study, design: from_uploads(
             uploads, lambda files: [study_items.from_item_file(study, one) for one in files]
         )
-    if source not in SOURCES[:3]:
+    if source not in SOURCES[:4]:
         return nothing
     with st.container(horizontal=True):
         count = st.number_input("Items", 1, 100_000, 100, key=f"{key}-count")
@@ -171,7 +181,11 @@ def items_asked(source: str | None, *, key: str) -> Draw:
 
     def draw(study: str, design: Design) -> list[Drawn]:
         sample = Sample(count, tuple(by), equal, seed)
-        if dataset is None:
+        if source == "Policies":
+            if not writers:
+                raise ValueError("no policy was chosen")
+            found = [study_items.from_policies(opened, study, design, writers, sample, each=each)]
+        elif dataset is None:
             found = from_uploads(uploads, lambda files: [outputs_of(files, study, design, sample, each)])
         else:
             found = [study_items.from_dataset(opened, study, dataset, sample, release=release)]
@@ -437,7 +451,7 @@ def change(study: str) -> None:
         if ui.attempt(act):
             st.rerun()
     st.subheader("Add items", anchor=False)
-    source = st.radio("Of", SOURCES[:4], key="more-source", horizontal=True)
+    source = st.radio("Of", SOURCES[:5], key="more-source", horizontal=True)
     draw = items_asked(source, key="more")
     if st.button("Add", key="add-items"):
         add(study, draw)

@@ -1,5 +1,6 @@
 """What the tests share: a workspace with a clock that can be set, small pairs, and ways to fill a dataset."""
 
+import importlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import ablation, overview, runs, screening
+from curation import overview, runs
 from curation.filters import base
 from curation.importing import import_source
 from curation.readings import Reader, Readings
@@ -23,7 +24,7 @@ from curation.sources import source_of
 from curation.store.flags import Screening
 from curation.workspace import Workspace
 from tests.command import Elephant
-from training import engine, reward, score
+from training import engine
 from training.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,9 +103,10 @@ def read_once(readings_of_all: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "Readings", kept)
 
 
-_JOBS = {
-    "curation.screening": screening.screen, "curation.ablation": ablation.ablate, "training.score": score.score,
-    "training.reward": reward.train,
+_JOBS = {  # what each module does with a run; those that bring in torch are imported when they are wanted
+    "curation.screening": "screen", "curation.ablation": "ablate", "training.score": "score", "training.reward": "train",
+    "training.generate": "generate", "training.sft": "train", "training.dpo": "train", "training.ppo": "train",
+    "training.rloo": "train", "training.best_of_n": "answer", "training.grid": "work",
 }  # fmt: skip
 
 
@@ -115,7 +117,7 @@ def done_here(run: Run) -> None:
     with pytest.MonkeyPatch.context() as patch, run.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
         patch.setattr(sys, "argv", [state.module, str(run.folder)])
         with suppress(SystemExit):
-            engine.main(_JOBS[state.module])
+            engine.main(getattr(importlib.import_module(state.module), _JOBS[state.module]))
 
 
 @pytest.fixture

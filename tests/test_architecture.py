@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 
 FLOORS = {
     "app": 5, "pages": 5, "curation.cli": 5, "curation.cli_studies": 5, "curation.cli_rewards": 5,
+    "curation.cli_policies": 5, "curation.cli_alignment": 5, "curation.cli_outcomes": 5,
     "curation.cli_parts": 5,
     "curation.ui": 4, "curation.screening": 4, "curation.review": 4, "curation.release": 4, "curation.runs": 4,
     "curation.importing": 4, "curation.report": 4, "curation.studies": 4, "curation.exchange": 4, "curation.overview": 4,
@@ -21,7 +22,10 @@ FLOORS = {
     "curation.people": 4, "curation.ratings_import": 4, "curation.ratings_export": 4,
     "curation.released": 4, "curation.reward_models": 4, "curation.scoring": 4, "curation.reward_training": 4,
     "curation.benchmark": 4, "curation.benchmark_report": 4, "curation.pitfalls": 4, "curation.pitfalls_report": 4,
-    "curation.proxies": 4, "curation.probing": 4,
+    "curation.proxies": 4, "curation.probing": 4, "curation.policies": 4, "curation.policy_training": 4,
+    "curation.policy_view": 4, "curation.held_out": 4, "curation.alignment": 4, "curation.alignment_plan": 4,
+    "curation.alignment_settings": 4, "curation.alignment_times": 4, "curation.outcomes": 4, "curation.outcomes_grid": 4,
+    "curation.outcomes_curves": 4, "curation.outcomes_report": 4, "curation.outcomes_wins": 4, "curation.run_views": 4,
     "curation.workspace": 3, "curation.board": 3,
     "curation.store": 2, "curation.sources": 2, "curation.forms": 2, "curation.filters": 2, "curation.interchange": 2,
     "curation.release_files": 2, "curation.outputs": 2, "curation.ratings_files": 2, "curation.ratings_rows": 1,
@@ -29,8 +33,8 @@ FLOORS = {
     "curation.ratings_label_studio": 2, "curation.ratings_mt_bench": 2,
     "curation.probes": 2, "curation.favourites": 2,
     "curation.pairs": 1, "curation.study_design": 1, "curation.readings": 1, "curation.toxicity": 1,
-    "curation.diff": 1, "curation.charts": 1, "curation.charts_rewards": 1, "curation.tables": 1,
-    "curation.stats": 1, "training": 1,
+    "curation.diff": 1, "curation.charts": 1, "curation.charts_rewards": 1, "curation.charts_alignment": 1,
+    "curation.tables": 1, "curation.stats": 1, "training": 1,
 }  # fmt: skip
 BESIDE = {  # the first is a part of the second, or rests on what it says of texts and models
     ("curation.sources", "curation.forms"), ("curation.workspace", "curation.board"),
@@ -41,7 +45,12 @@ BESIDE = {  # the first is a part of the second, or rests on what it says of tex
     ("curation.charts", "curation.stats"), ("curation.cli", "curation.cli_parts"), ("curation.cli", "curation.cli_studies"),
     ("curation.cli_studies", "curation.cli_parts"), ("curation.cli", "curation.cli_rewards"),
     ("curation.cli_rewards", "curation.cli_parts"), ("curation.charts_rewards", "curation.charts"),
-    ("curation.charts_rewards", "curation.stats"),
+    ("curation.charts_rewards", "curation.stats"), ("curation.charts_alignment", "curation.charts"),
+    ("curation.charts_alignment", "curation.stats"), ("curation.cli", "curation.cli_policies"),
+    ("curation.cli_policies", "curation.cli_parts"), ("curation.cli_policies", "curation.cli_rewards"),
+    ("curation.cli", "curation.cli_alignment"), ("curation.cli_alignment", "curation.cli_parts"),
+    ("curation.cli_rewards", "curation.cli_alignment"), ("curation.cli", "curation.cli_outcomes"),
+    ("curation.cli_outcomes", "curation.cli_parts"), ("curation.cli_outcomes", "curation.cli_rewards"),
 }  # fmt: skip
 OURS = ("app", "pages", "curation", "training")
 

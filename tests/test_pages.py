@@ -24,6 +24,7 @@ PAGES = {
     "rate": "Rate",
     "agreement": "Agreement",
     "rewards": "Rewards",
+    "alignment": "Alignment",
     "runs": "Runs",
 }  # fmt: skip
 ALL = View(pool="all")
@@ -99,6 +100,7 @@ def sample(screened, tmp_path, monkeypatch) -> Iterator[App]:
         ("overview", "Open the sample"), ("datasets", "import one here"), ("filters", "There is no dataset yet"),
         ("review", "There is no dataset yet"), ("adjudicate", "There is no dataset yet"), ("runs", "No run yet"),
         ("studies", "There is no dataset yet"), ("rate", "There is no study yet"), ("agreement", "There is no study yet"),
+        ("alignment", "There is no dataset yet"),
     ],
 )  # fmt: skip
 def test_the_first_visit_of_an_empty_workspace_says_what_to_do(empty, page, says):
@@ -126,6 +128,7 @@ TABS = [
     ("filters", {"filters-tab": "What they are worth"}), ("filters", {"filters-tab": "What cleaning does"}),
     ("review", {"tab": "Review"}), ("review", {"tab": "My decisions"}), ("review", {"tab": "Settings"}),
     ("adjudicate", {"which": "Open"}), ("adjudicate", {"which": "Settled"}), ("runs", {}),
+    ("alignment", {"alignment-view": "Plan"}), ("alignment", {"alignment-view": "Curves"}),
 ]  # fmt: skip
 
 

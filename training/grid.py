@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from training import engine
-from training.estimates import gpus
+from training.machine import gpus
 from training.run import OVER, Cancelled, Run, State, say, write_json
 
 _LOOK = 0.25  # seconds between two looks at the jobs

@@ -204,4 +204,19 @@ MIGRATIONS = (
         truncated BOOLEAN NOT NULL, run_id VARCHAR NOT NULL, PRIMARY KEY (reward_model, first_id, second_id)
     );
     """,
+    # 5: policies, and what they answer
+    """
+    CREATE TABLE policies ( -- a name means one policy for ever; source is "" where there is no model of its own
+        policy VARCHAR PRIMARY KEY, kind VARCHAR NOT NULL, source VARCHAR NOT NULL,
+        lineage VARCHAR NOT NULL, -- JSON: what it was made from, and how
+        fingerprint VARCHAR NOT NULL, licence VARCHAR NOT NULL, run_id VARCHAR NOT NULL, person VARCHAR NOT NULL,
+        registered_at TIMESTAMPTZ NOT NULL
+    );
+    CREATE TABLE policy_prompts (policy VARCHAR NOT NULL, prompt_id VARCHAR NOT NULL); -- what it, or its start, learned from
+    CREATE TABLE generations ( -- point: the step of training, or the n of best-of-n
+        generator VARCHAR NOT NULL, point INTEGER NOT NULL, sample INTEGER NOT NULL, prompt_id VARCHAR NOT NULL,
+        response_id VARCHAR NOT NULL, tokens INTEGER NOT NULL, stopped BOOLEAN NOT NULL, log_ratio DOUBLE,
+        run_id VARCHAR NOT NULL, PRIMARY KEY (generator, point, sample, prompt_id)
+    );
+    """,
 )

@@ -1,0 +1,236 @@
+"""Which jobs a grid of alignment comes to.
+
+{reward models} x {algorithms} x {data} x {seeds}; a cell in which one of them makes no difference is made once. Whatever is
+trained (starts, reward models, policies) is trained anew for each seed: seeds are replicates of the whole.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from curation import policy_training, reward_training
+from curation.alignment_settings import ALGORITHMS, TRAINED, Alignment, listed
+from training.reward_settings import HEAD
+from training.settings import validated
+
+_NEEDS_NO_REWARD = "dpo-labels"
+
+
+class Job(NamedTuple):
+    """A run of the grid: what it makes, and which jobs it comes after, by the names of what these make.
+
+    `reward` is the reward model it optimises, `scored_by` all that score what it answers; `start` the job that makes its base.
+    """
+
+    name: str
+    kind: str
+    asked: BaseModel
+    cell: dict[str, Any]
+    start: str = ""
+    reward: str = ""
+    scored_by: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
+class Jobs(NamedTuple):
+    """All jobs of a grid in the order they are run, and what is to be known of them."""
+
+    jobs: tuple[Job, ...]
+    notes: tuple[str, ...]
+
+
+def jobs_of(told: Alignment, behind: str) -> Jobs:
+    """The jobs a grid comes to. `behind` is all its data as held-out prompts are drawn from it.
+
+    Raises ValueError for what does not go together, and for names that would be the same or too long.
+    """
+    grid = _Grid(told, behind)
+    jobs = tuple(grid.jobs())
+    names = [one.name for one in jobs]
+    twice = next((one for one in names if names.count(one) > 1), None)
+    if twice:
+        raise ValueError(f"two jobs would make {twice!r}: expected reward models and data that can be told apart by name")
+    return Jobs(jobs, tuple(grid.notes(jobs)))
+
+
+class _Grid:
+    """The axes of a grid."""
+
+    def __init__(self, told: Alignment, behind: str) -> None:
+        self._told, self._behind = told, behind
+        self._models, self._algorithms = listed(told.reward_models), listed(told.algorithms)
+        self._data, self._gold = listed(told.data), listed(told.gold)
+        self._seeds = tuple(dict.fromkeys(map(int, listed(told.seeds))))
+        for given, what in ((self._algorithms, "algorithms"), (self._data, "data"), (self._seeds, "seeds")):
+            if not given:
+                raise ValueError(f"{what} is empty: expected one or more, with commas")
+        if not self._models and set(self._algorithms) != {_NEEDS_NO_REWARD}:
+            raise ValueError("reward_models is empty: expected names of the registry, or train:BASE, with commas")
+        both = next((one for one in self._gold if one in self._models), None)
+        if both:
+            raise ValueError(f"{both} is optimised and gold: expected gold reward models that nothing here optimises")
+        known = {*ALGORITHMS, "sft", "reward"}
+        unknown = next((one for one in told.set if one not in known), None)
+        if unknown:
+            raise ValueError(f"set names {unknown!r}: expected some of {', '.join(sorted(known))}")
+        self._short = _told_apart(self._data)
+
+    def jobs(self) -> Iterator[Job]:
+        """Each seed in turn: what is trained first, then the policies."""
+        for seed in self._seeds:
+            for recipe in (one for one in self._models if one.startswith(TRAINED)):
+                for data in self._data:
+                    if self._is_seeded(recipe) or seed == self._seeds[0]:
+                        yield self._reward(recipe, data, seed)
+            if self._told.sft:
+                yield from (self._start(data, seed) for data in self._data)
+            for algorithm in self._algorithms:
+                if algorithm == "best-of-n":
+                    yield from self._picks(seed)
+                    continue
+                for data in self._data:
+                    for model in self._models if algorithm != _NEEDS_NO_REWARD else ("",):
+                        yield self._policy(algorithm, model, data, seed)
+
+    def notes(self, jobs: tuple[Job, ...]) -> Iterator[str]:
+        """What was made once for several cells, and what is missing."""
+        cells = len(self._models or ("",)) * len(self._algorithms) * len(self._data) * len(self._seeds)
+        policies = sum(one.kind not in ("reward", "sft") for one in jobs)
+        yield f"{cells:,} cells, made by {policies:,} runs of policies and {len(jobs) - policies:,} that train what these need"
+        if "best-of-n" in self._algorithms and len(self._models) * len(self._data) > 1:
+            per = "start and seed" if self._told.sft else "seed"
+            yield f"best-of-n is sampled once a {per}: all reward models pick from the same samples"
+        if _NEEDS_NO_REWARD in self._algorithms and len(self._models) > 1:
+            yield "dpo-labels does not depend on the reward model: it is made once for all of them"
+        if f"{TRAINED}{HEAD}" in self._models and len(self._seeds) > 1:
+            yield f"{HEAD} does not depend on the seed: it is trained once on each data; all else is trained anew for each seed"
+        if not self._gold:
+            yield "no gold reward model: what comes of it is judged by what was optimised alone"
+        if len(self._seeds) < 3:
+            yield f"{len(self._seeds)} of the 3 seeds that tell chance from effect: intervals are of prompts alone"
+
+    # ---- jobs
+
+    def _reward(self, recipe: str, data: str, seed: int) -> Job:
+        name, told = self._model_name(recipe, data, seed), self._told
+        asked = self._validated(
+            reward_training.Wanted, ("reward",), model=name, base=recipe.removeprefix(TRAINED), data=_joined(data),
+            held_out=told.held_out, split_seed=told.split_seed, seed=seed, precision=told.precision,
+        )  # fmt: skip
+        return Job(name, "reward", asked, self._cell("reward", name, recipe, data, seed))
+
+    def _start(self, data: str, seed: int) -> Job:
+        name = self._name("sft", self._short[data], f"s{seed}")
+        asked = self._asked("sft", ("sft",), policy=name, data=data, seed=seed, scored_by=",".join(self._gold))
+        return Job(name, "sft", asked, self._cell("sft", "", "", data, seed), scored_by=self._gold)
+
+    def _policy(self, algorithm: str, model: str, data: str, seed: int) -> Job:
+        kind, own = ALGORITHMS[algorithm]
+        reward = self._model_name(model, data, seed) if model else ""
+        name = self._name(algorithm, *([_short(model)] if model else []), self._short[data], f"s{seed}")
+        start = self._name("sft", self._short[data], f"s{seed}") if self._told.sft else ""
+        scored_by = tuple(filter(None, (reward, *self._gold)))
+        more = {"scored_by": ",".join(scored_by), **({"reward_model": reward} if reward else {})}
+        asked = self._asked(kind, tuple(dict.fromkeys((kind, algorithm))), policy=name, data=data, seed=seed, **own, **more)
+        cell = self._cell(algorithm, reward, model if model.startswith(TRAINED) else "", data, seed)
+        return Job(name, kind, asked, cell, start, reward, scored_by, self._needs(start, [model], [data], seed))
+
+    def _picks(self, seed: int) -> Iterator[Job]:
+        """Best-of-n: one sampling for all data, or for each where the starts differ."""
+        for data in self._data if self._told.sft else ("",):
+            start = self._name("sft", self._short[data], f"s{seed}") if data else ""
+            name = self._name("best-of-n", *([self._short[data]] if data else []), f"s{seed}")
+            some = [data] if data else list(self._data)
+            picked = {
+                self._model_name(model, one, seed): {
+                    "recipe": model if model.startswith(TRAINED) else "",
+                    "data": one if model.startswith(TRAINED) or data else "",
+                }
+                for model in self._models
+                for one in some
+            }
+            scored_by = (*picked, *self._gold)
+            asked = self._asked(
+                "best-of-n", ("best-of-n",), policy=name, data=data or "+".join(self._data), seed=seed,
+                scored_by=",".join(scored_by),
+            )  # fmt: skip
+            cell = {**self._cell("best-of-n", "", "", data, seed), "picked": picked}
+            after = self._needs(start, self._models, some, seed)
+            yield Job(name, "best-of-n", asked, cell, start, "", scored_by, after)
+
+    def _needs(self, start: str, models: Any, data: Any, seed: int) -> tuple[str, ...]:
+        trained = [self._model_name(one, each, seed) for one in models if one.startswith(TRAINED) for each in data]
+        return tuple(filter(None, (start, *trained)))
+
+    # ---- settings and names
+
+    def _asked(self, kind: str, more: tuple[str, ...], *, data: str, **own: Any) -> BaseModel:
+        """A job's settings: the grid's, where this kind has them, then its own, then those that were set for it."""
+        asked = policy_training.KINDS[kind].asked
+        common = {name: value for name, value in self._told.model_dump().items() if name in asked.model_fields}
+        common["look_every"] = self._told.look_every or self._told.max_steps // 4
+        common = {name: value for name, value in common.items() if name in asked.model_fields}
+        return self._validated(asked, more, **{**common, "data": _joined(data), "prompts": self._behind, **own})
+
+    def _validated(self, kind: type[BaseModel], more: tuple[str, ...], **values: Any) -> BaseModel:
+        fixed = {
+            "policy",
+            "model",
+            "data",
+            "prompts",
+            "seed",
+            "held_out",
+            "split_seed",
+            "looked_at",
+            "reward_model",
+            "pairs",
+            "scored_by",
+        }
+        for one in more:
+            settled = next((name for name in self._told.set.get(one, {}) if name in fixed), None)
+            if settled:
+                raise ValueError(
+                    f"set gives {one} its own {settled}: expected the grid's, without which cells cannot be compared"
+                )
+            values |= self._told.set.get(one, {})
+        return validated(kind, values, of=f"set {more[-1]}" if any(one in self._told.set for one in more) else "")
+
+    def _cell(self, algorithm: str, reward: str, recipe: str, data: str, seed: int) -> dict[str, Any]:
+        return {
+            "alignment": self._told.name, "algorithm": algorithm, "reward_model": reward,
+            "recipe": recipe if recipe.startswith(TRAINED) else "", "data": data, "seed": seed,
+        }  # fmt: skip
+
+    def _is_seeded(self, recipe: str) -> bool:
+        return recipe != f"{TRAINED}{HEAD}"  # fitted to the one best solution, whatever the seed
+
+    def _model_name(self, model: str, data: str, seed: int) -> str:
+        if not model.startswith(TRAINED):
+            return model
+        return self._name(_short(model), self._short[data], *([f"s{seed}"] if self._is_seeded(model) else []))
+
+    def _name(self, *parts: str) -> str:
+        return "-".join((self._told.name, *parts))
+
+
+def _joined(data: str) -> str:
+    """Data as runs are asked for it."""
+    return ",".join(filter(None, map(str.strip, data.split("+"))))
+
+
+def _short(model: str) -> str:
+    """A reward model, as part of a name."""
+    return _safe(model.removeprefix(TRAINED).rstrip("/").rpartition("/")[2])
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")
+
+
+def _told_apart(data: tuple[str, ...]) -> Mapping[str, str]:
+    """Each of the data as part of a name; a release by its own name where no other bears it."""
+    short = {one: _safe(one.replace("release:", "")) for one in data}
+    twice = {one for one in short.values() if list(short.values()).count(one) > 1}
+    return {one: _safe(one) if name in twice else name for one, name in short.items()}
