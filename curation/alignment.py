@@ -16,6 +16,7 @@ from curation import alignment_times, held_out, policies, policy_training, rewar
 from curation.alignment_plan import Job, jobs_of
 from curation.alignment_settings import TRAINED, Alignment, listed
 from curation.workspace import Workspace
+from training import engine
 from training.grid import Grid
 from training.grid import Job as Queued
 from training.policy_data import Prompt, Prompts, prompts, write_prompts
@@ -63,11 +64,20 @@ def plan(workspace: Workspace, settings: Mapping[str, Any] | Alignment) -> Plan:
     planned = tuple(
         Planned(job, one and one.seconds, one and one.bytes) for job, one in zip(found.jobs, times.jobs, strict=True)
     )
-    left_out = [f"{many:,} held-out prompts are not looked at: {why}" for why, many in split.left_out.items()]
+    left_out = [f"left out, {why}: {many:,} prompts" for why, many in split.left_out.items()]
     looked_at = f"{len(split.held_out):,} of {split.all_held_out:,} held-out prompts are looked at, the same ones in every job"
     return Plan(
-        planned, times.seconds, tuple(split.held_out), (*found.notes, looked_at, *left_out, *times.notes), times.warnings
-    )
+        planned, times.seconds, tuple(split.held_out), (*found.notes, looked_at, *left_out, *times.notes),
+        (*times.warnings, *_busy(workspace)),
+    )  # fmt: skip
+
+
+def _busy(workspace: Workspace) -> list[str]:
+    """What to know where other runs have this machine now: a grid queues its own jobs alone."""
+    others = [Run(file.parent) for file in workspace.runs.glob("*/state.json")]
+    going = sum(engine.watch(one).status == "running" and one.state().kind != KIND for one in others)
+    words = f"other runs that have this machine now: {going:,}; until they end, the grid's jobs share time and memory with them"
+    return [words] if going else []
 
 
 def start(workspace: Workspace, settings: Mapping[str, Any]) -> Run:
@@ -124,11 +134,13 @@ def drop_jobs(grid: Path) -> None:
 
 def _check(workspace: Workspace, told: Alignment, jobs: tuple[Job, ...]) -> None:
     """Raise ValueError for models that are not there or cannot be used so, and for names."""
-    policies.source_of(workspace, told.base)
+    start = policies.source_of(workspace, told.base)
+    if any(job.kind != "reward" and job.kind != "best-of-n" for job in jobs):
+        policy_training.check_fits(start, told.max_prompt, told.max_tokens)
     optimised, gold = listed(told.reward_models), listed(told.gold)
     known = {name: policy_training.named(workspace, name) for name in (*optimised, *gold) if not name.startswith(TRAINED)}
     for judge in gold:
-        same = next((one for one in optimised if one in known and _same_weights(known[one], known[judge])), None)
+        same = next((one for one in optimised if one in known and _overlap(known[one], known[judge])), None)
         if same:
             raise ValueError(f"{judge} is gold, but has the weights of {same}, which is optimised: expected another gold")
     for recipe in (one for one in optimised if one.startswith(TRAINED)):
@@ -138,8 +150,17 @@ def _check(workspace: Workspace, told: Alignment, jobs: tuple[Job, ...]) -> None
         (reward_models.check_name if job.kind == "reward" else policies.check_name)(workspace, job.name)
 
 
-def _same_weights(one: Named, other: Named) -> bool:
-    return bool(one.fingerprint) and one.fingerprint == other.fingerprint
+def _overlap(one: Named, other: Named) -> bool:
+    """Whether two reward models are the same under two names, or one is a member of the other."""
+    if one.fingerprint and one.fingerprint == other.fingerprint:
+        return True
+    mine, theirs = ({"family": each.family, **each.settings} for each in (one, other))
+    return mine == theirs or _is_member(mine, theirs) or _is_member(theirs, mine)
+
+
+def _is_member(one: Mapping[str, Any], ensemble: Mapping[str, Any]) -> bool:
+    """Members are told by what is not by default in them."""
+    return any(one == {**one, **member} for member in ensemble.get("members") or ())
 
 
 def _seen(workspace: Workspace, told: Alignment) -> set[str]:

@@ -71,10 +71,18 @@ class _Grid:
         both = next((one for one in self._gold if one in self._models), None)
         if both:
             raise ValueError(f"{both} is optimised and gold: expected gold reward models that nothing here optimises")
-        known = {*ALGORITHMS, "sft", "reward"}
-        unknown = next((one for one in told.set if one not in known), None)
+        if any(one.removeprefix(TRAINED) == "" for one in self._models):
+            raise ValueError(f"reward_models has {TRAINED!r} without a base: expected train:BASE, as {TRAINED}{HEAD}")
+        later = next((one for one in self._gold if one.startswith(TRAINED)), None)
+        if later:
+            raise ValueError(f"{later} is gold: expected names of the registry, what the grid trains is optimised")
+        unknown = next((one for one in told.set if one not in {*ALGORITHMS, "sft", "reward"}), None)
         if unknown:
-            raise ValueError(f"set names {unknown!r}: expected some of {', '.join(sorted(known))}")
+            raise ValueError(f"set names {unknown!r}: expected some of {', '.join(sorted({*ALGORITHMS, 'sft', 'reward'}))}")
+        made = self._made()
+        idle = next((one for one in told.set if told.set[one] and one not in made), None)
+        if idle:
+            raise ValueError(f"set names {idle!r}, which this grid has not: expected some of {', '.join(sorted(made))}")
         self._short = _told_apart(self._data)
 
     def jobs(self) -> Iterator[Job]:
@@ -110,6 +118,13 @@ class _Grid:
             yield "no gold reward model: what comes of it is judged by what was optimised alone"
         if len(self._seeds) < 3:
             yield f"{len(self._seeds)} of the 3 seeds that tell chance from effect: intervals are of prompts alone"
+
+    def _made(self) -> set[str]:
+        """What settings can be set for here: the algorithms and their kinds, and what is trained before them."""
+        first = {"sft"} if self._told.sft else set()
+        if any(one.startswith(TRAINED) for one in self._models):
+            first.add("reward")
+        return first.union(*({one, ALGORITHMS[one][0]} for one in self._algorithms))
 
     # ---- jobs
 
@@ -170,7 +185,7 @@ class _Grid:
         """A job's settings: the grid's, where this kind has them, then its own, then those that were set for it."""
         asked = policy_training.KINDS[kind].asked
         common = {name: value for name, value in self._told.model_dump().items() if name in asked.model_fields}
-        common["look_every"] = self._told.look_every or self._told.max_steps // 4
+        common["look_every"] = self._told.look_every or -(-self._told.max_steps // 4)
         common = {name: value for name, value in common.items() if name in asked.model_fields}
         return self._validated(asked, more, **{**common, "data": _joined(data), "prompts": self._behind, **own})
 
@@ -178,6 +193,7 @@ class _Grid:
         fixed = {
             "policy",
             "model",
+            "base",
             "data",
             "prompts",
             "seed",

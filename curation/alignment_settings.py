@@ -17,7 +17,7 @@ _LISTS = ("reward_models", "algorithms", "data", "seeds", "gold")
 class Alignment(BaseModel):
     """What a grid is asked for. The fields are the command's flags and the page's form; lists are written with commas."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(min_length=1, description="of the grid; the names of all it makes begin with it")
     base: str = Field(

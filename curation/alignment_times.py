@@ -53,7 +53,8 @@ def _estimate(job: Job, sizes: "_Sizes", counts: Counts, rates: list[float], on:
         base = sizes.of_model("minilm" if told["base"] == HEAD else told["base"])
         counts = counts._replace(train=min(counts.train, told["count"] or counts.train))
         return base and estimates.of_reward(told, counts, base, on, head=told["base"] == HEAD)
-    counts = counts._replace(train=min(counts.train, told.get("count") or counts.train), held_out=told["looked_at"])
+    looked_at = min(counts.held_out, told["looked_at"])
+    counts = counts._replace(train=min(counts.train, told.get("count") or counts.train), held_out=looked_at)
     policy, scorers = sizes.of_model(sizes.start), [sizes.of_scorer(one) for one in job.scored_by]
     known = [one for one in scorers if one is not None]
     if policy is None or len(known) < len(scorers):

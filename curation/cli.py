@@ -13,6 +13,7 @@ from curation import cli_outcomes, cli_policies, cli_rewards, cli_studies
 from curation.cli_parts import HERE, AsJson, Folder, bar, opening, say, say_rows, settings, waiting
 from curation.store.database import Busy
 from curation.workspace import DATABASE, Workspace
+from training.reasons import is_full_disk
 
 app = typer.Typer(
     name="elephant", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -33,7 +34,10 @@ def main() -> None:
     try:
         app()
     except (ValueError, Busy, OSError) as error:
-        print(f"elephant: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        words = " ".join(str(error).split())
+        if is_full_disk(error) and "make room" not in words:
+            words = f"the disk is full ({words}): make room and try again; what was saved before is safe"
+        print(f"elephant: {words}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
 
 

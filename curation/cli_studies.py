@@ -292,6 +292,8 @@ class _Policies:
     def __init__(self, given: str | None, point: int | None) -> None:
         self.names = [one.strip() for one in (given or "").split(",") if one.strip()]
         self.point = point
+        if given is not None and not self.names:
+            raise ValueError(f"--policies is {given!r}: expected names of policies, with commas")
         if point is not None and not self.names:
             raise ValueError("--point needs --policies")
 

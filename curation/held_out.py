@@ -4,21 +4,22 @@ Held-out prompts are checked by id and by near-duplicate: whole conversations, a
 compared with those of all that may be trained on, in the way of curation/filters/near.py.
 """
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from curation import reward_training
 from curation.filters.near import Nearness
-from curation.pairs import Pair, Response, Turn, turn
+from curation.pairs import Pair, Response, Turn, turn, unpacked
 from curation.workspace import Workspace
 
-SEEN = "what it starts from, or is scored by, has learned from it"
+SEEN = "what it starts from, or is scored by, has learned from it or from nearly the same"
 NEAR = "nearly the same as a prompt that is trained on"
 NO_ASKING = "does not end in a human turn"
 _AT_ONCE = 5000
 _KEPT = 4  # answers
 
+T = TypeVar("T")
 Asked = tuple[str, tuple[Turn, ...]]  # a prompt's id and its turns
 
 
@@ -43,17 +44,33 @@ def chosen_prompts(
     A prompt's side is decided by its first human turn, as a pair's is where a reward model is trained: with the same share and
     seed no prompt of the one, nor a longer version of it, is on the other side of the other. `count` and `looked_at` are how
     many of each are drawn, by their ids, which are hashes: the same ones each time, fewer are the beginning of more; 0: all.
-    Held-out prompts are left out whose id is in `seen`, and those near to any prompt on the train side, drawn or not.
+    Held-out prompts are left out that are in `seen`, by id, or near to one of these, and those near to any prompt on the train
+    side, drawn or not.
     Raises ValueError for data that is not there, or that leaves no prompt on a side that is wanted.
     """
     sides = _sides(workspace, data, prompts_from or data, held_out, split_seed)
-    unseen = [one for one in sides.held_out if one[0] not in seen]
+    known = seen | _near_seen(workspace, sides, seen)
+    unseen = [one for one in sides.held_out if one[0] not in known]
     clean = [one for one in unseen if one[0] not in sides.near]
     left_out = {NO_ASKING: sides.unasked, SEEN: len(sides.held_out) - len(unseen), NEAR: len(unseen) - len(clean)}
     left_out = {why: many for why, many in left_out.items() if many}
     _check(data, len(sides.train), len(clean), held_out=held_out, left_out=left_out)
     train, held = _read(workspace, sides.train[: count or None]), _read(workspace, clean[: looked_at or None])
     return Split(train, held, left_out, len(sides.train), len(clean))
+
+
+def _near_seen(workspace: Workspace, sides: "_Sides", seen: Set[str]) -> Set[str]:
+    """The held-out prompts near to one of `seen`. What is on the train side was compared with already."""
+    others = seen - {one for one, _ in sides.train}
+    asked = [one for one in sides.held_out if one[0] not in seen and one[0] not in sides.near]
+    if not others or not asked:
+        return frozenset()
+
+    def near() -> Set[str]:
+        turns = [tuple(unpacked(one)) for one in workspace.policies.prompts(others).values()]
+        return frozenset(near_to(_read(workspace, asked), turns))
+
+    return _kept(workspace, "prompts near to what was learned from", (_digest(one for one, _ in asked), _digest(others)), near)
 
 
 Place = tuple[str, str]  # a prompt's id, and that of a pair with this prompt
@@ -71,16 +88,26 @@ def _sides(workspace: Workspace, data: str, prompts_from: str, held_out: float, 
     of = _places(workspace, data)
     looked_among = of if prompts_from == data else _places(workspace, prompts_from)
     places = of | looked_among
-    kept: dict[Any, _Sides] = workspace.held.setdefault("prompts held out", {})
-    key = blake2b("".join(sorted(places)).encode(), digest_size=16).digest(), held_out, split_seed
-    if key not in kept:
-        made = _divided(workspace, places, held_out, split_seed)
-        for old in list(kept)[: max(0, len(kept) + 1 - _KEPT)]:
-            kept.pop(old, None)
-        kept[key] = made
-    whole = kept[key]
+    key = _digest(places), held_out, split_seed
+    whole = _kept(workspace, "prompts held out", key, lambda: _divided(workspace, places, held_out, split_seed))
     held = [one for one in whole.held_out if one[0] in looked_among]
     return whole._replace(train=[one for one in whole.train if one[0] in of], held_out=held)
+
+
+def _kept(workspace: Workspace, what: str, key: Any, made: Callable[[], T]) -> T:
+    """An answer made for this key, the last few of which are kept."""
+    kept: dict[Any, T] = workspace.held.setdefault(what, {})
+    found = kept.get(key)
+    if found is None:
+        found = made()
+        for old in list(kept)[: max(0, len(kept) + 1 - _KEPT)]:
+            kept.pop(old, None)
+        kept[key] = found
+    return found
+
+
+def _digest(ids: Iterable[str]) -> bytes:
+    return blake2b("".join(sorted(ids)).encode(), digest_size=16).digest()
 
 
 def _divided(workspace: Workspace, places: dict[str, str], held_out: float, split_seed: int) -> _Sides:
@@ -117,7 +144,7 @@ def near_to(held_out: Sequence[Asked], train: Iterable[tuple[Turn, ...]]) -> set
 
 def _texts(turns: Sequence[Turn]) -> tuple[str, ...]:
     """The whole conversation, and the human turn it begins with; without words there is nothing to compare."""
-    first = next(one.content for one in turns if one.role == "user")
+    first = next((one.content for one in turns if one.role == "user"), "")
     return tuple(text for text in ("\n".join(one.content for one in turns), first) if text.strip())
 
 

@@ -32,7 +32,8 @@ class Made(NamedTuple):
 
     `optimised` is the reward model it was made to please, "" where there was none; `recipe` how a grid trained that one
     (train:BASE), "" for one that was there before; `data` is "" where a grid made it once for all its data, and `cleaned` says
-    whether a release is among them.
+    whether a release is among them. `aside` are picks by a reward model that its grid does not optimise, a gold one: what best
+    of n could be by it, and no cell of the grid.
     """
 
     generator: str
@@ -44,6 +45,7 @@ class Made(NamedTuple):
     recipe: str
     data: str
     cleaned: bool
+    aside: bool
     seed: int
     points: tuple[int, ...]
     prompts: int
@@ -91,13 +93,15 @@ def _told(one: Generator, policy: Policy) -> Made:
     lineage: dict[str, Any] = json.loads(policy.lineage or "{}")
     cell = lineage.get("cell") or {}
     picked_by = one.generator.removeprefix(one.policy).removeprefix("/")
-    place = {**cell, **cell.get("picked", {}).get(picked_by, {})}
+    of_grid = cell.get("picked", {})
+    place = {**cell, **of_grid.get(picked_by, {})}
     optimised = picked_by or (lineage.get("reward_model") or {}).get("name") or cell.get("reward_model") or ""
     alignment, data = str(cell.get("alignment", "")), str(place.get("data", lineage.get("data") or ""))
     return Made(
         one.generator, one.policy, policy.kind, str(cell.get("algorithm") or policy.kind), str(optimised), alignment,
         str(place.get("recipe", "")), data, RELEASE in data or (not alignment and bool(lineage.get("releases"))),
-        int(cell.get("seed", lineage.get("seed") or 0)), one.points, one.prompts, one.responses,
+        bool(of_grid) and picked_by not in of_grid, int(cell.get("seed", lineage.get("seed") or 0)),
+        one.points, one.prompts, one.responses,
     )  # fmt: skip
 
 
@@ -110,12 +114,16 @@ def named(workspace: Workspace, generator: str) -> Made:
 
 
 def kept(workspace: Workspace, key: tuple[Any, ...], make: Callable[[], T]) -> T:
-    """Made when it is first asked for, and again when scores, or policies with what they answered, came in."""
+    """Made when it is first asked for, and again when scores, or policies with what they answered, came in: then all that was
+    kept till then is dropped."""
     stamp = workspace.scores.generation
-    held: dict[Any, tuple[int, Any]] = workspace.held.setdefault("outcomes", {})
-    if key not in held or held[key][0] != stamp:
-        held[key] = stamp, make()
-    found: T = held[key][1]
+    since, held = workspace.held.get("outcomes", (None, {}))
+    if since != stamp:
+        held = {}
+        workspace.held["outcomes"] = stamp, held
+    if key not in held:
+        held[key] = make()
+    found: T = held[key]
     return found
 
 
@@ -167,12 +175,14 @@ def standing(workspace: Workspace, one: Made, model: str) -> Standing:
         return Standing(model, False, True, "")
     if model == one.optimised:
         return Standing(model, True, False, "it is the reward model that was optimised")
-    known = {each.reward_model: each for each in reward_models.all_models(workspace)}
+    known = kept(workspace, ("models",), lambda: {each.reward_model: each for each in reward_models.all_models(workspace)})
     judge, proxy = known.get(model), known.get(one.optimised)
     if judge is None or proxy is None:
         return Standing(model, False, True, "")
     if judge.fingerprint and judge.fingerprint == proxy.fingerprint:
         return Standing(model, False, False, f"it has the weights of {one.optimised}, which was optimised")
+    if judge.family == proxy.family == reward_models.LENGTH:
+        return Standing(model, False, False, f"it is {one.optimised} by another name, which was optimised")
     if _is_member(judge, proxy):
         return Standing(model, False, False, f"it is a member of {one.optimised}, which was optimised")
     if _is_member(proxy, judge):

@@ -35,19 +35,22 @@ class Sampled(NamedTuple):
 
 
 class Matrices(NamedTuple):
-    """What a curve is made of, all (points, prompts): KL in nats, rewards in the start's standard deviations."""
+    """What a curve is made of, all (points, prompts): KL in nats, rewards in the start's standard deviations. Where the
+    optimised one is not known here, `proxy` is gold once more, and nobody is shown it."""
 
     points: tuple[int, ...]
     kl: Numbers
     gold: Numbers
     proxy: Numbers
+    proxy_known: bool
     learned: int  # prompts left out, since a model or the policy learned from them
 
 
 @dataclass(frozen=True)
 class Curve:
     """A policy's way, as one reward model and the optimised one see it. `found` is None where there is nothing to draw, and
-    `why` says why. `kl_sampled` is best-of-n's KL at an n as estimated from log-probabilities, where there are any."""
+    `why` says why. `optimised_known` is whether the optimised reward model has scored what is drawn, so that found's proxy is
+    its. `kl_sampled` is best-of-n's KL at an n as estimated from log-probabilities, where there are any."""
 
     made: Made
     model: str
@@ -55,6 +58,7 @@ class Curve:
     points: tuple[int, ...]
     found: Overoptimisation | None
     why: str
+    optimised_known: bool
     is_bound: bool
     kl_sampled: Sampled | None
     learned: int
@@ -85,9 +89,12 @@ class Curve:
         if self.found is None:
             return {**base, "undefined": self.why}
         points = [
-            {"point": point, "kl": one.kl.record(), "gold": one.gold.record(), "proxy": one.proxy.record()}
+            {
+                "point": point, "kl": one.kl.record(), "gold": one.gold.record(),
+                "proxy": one.proxy.record() if self.optimised_known else None,
+            }
             for point, one in zip(self.points, self.found.points, strict=True)
-        ]
+        ]  # fmt: skip
         fit, peak = self.found.fit, self.found.peak
         return {
             **base, "points": points, "verdict": self.found.verdict, "words": self.found.words,
@@ -111,8 +118,9 @@ def _curve(workspace: Workspace, one: Made, model: str) -> Curve:
             raise ValueError("no held-out prompt was scored at every point")
         found = overoptimisation(told.kl, told.gold, told.proxy, benchmark.rng(), form=form)
     except ValueError as error:
-        return Curve(one, model, standing, one.points, None, str(error), bound, None, 0)
-    return Curve(one, model, standing, told.points, found, "", bound, _sampled(workspace, one) if bound else None, told.learned)
+        return Curve(one, model, standing, one.points, None, str(error), False, bound, None, 0)
+    sampled = _sampled(workspace, one) if bound else None
+    return Curve(one, model, standing, told.points, found, "", told.proxy_known, bound, sampled, told.learned)
 
 
 def _trained(workspace: Workspace, one: Made, model: str) -> Matrices:
@@ -130,11 +138,11 @@ def _trained(workspace: Workspace, one: Made, model: str) -> Matrices:
         raise ValueError("its KL from the start was not measured at every point")
     place = {prompt: number for number, prompt in enumerate(proxy.prompts)}
     chosen = [place.get(prompt) for prompt in gold.prompts]
-    both = np.array([one is not None for one in chosen])
+    both = np.array([each is not None for each in chosen])
     if proxy.raw is None or not both.any():  # the optimised one scored none of these: gold is told all the same
-        return Matrices(gold.points, kl, gold.rewards, gold.rewards, gold.learned)
-    columns = [one for one in chosen if one is not None]
-    return Matrices(gold.points, kl[:, both], gold.rewards[:, both], proxy.rewards[:, columns], gold.learned)
+        return Matrices(gold.points, kl, gold.rewards, gold.rewards, False, gold.learned)
+    columns, known = [each for each in chosen if each is not None], bool(one.optimised)
+    return Matrices(gold.points, kl[:, both], gold.rewards[:, both], proxy.rewards[:, columns], known, gold.learned)
 
 
 # ---- best of n, from all its samples
@@ -146,13 +154,14 @@ def _best_of_n(workspace: Workspace, one: Made, model: str) -> Matrices:
     seen = outcomes.learned(workspace, one, model)
     use = np.array([prompt not in seen for prompt in prompts], bool)
     proxy, gold = (_standard(scores[name][use]) for name in (one.optimised, model))
-    ns = best_of_n.grid(int((~np.isnan(proxy) & ~np.isnan(gold)).sum(axis=1).max(initial=0)))
+    most = int((~np.isnan(proxy) & ~np.isnan(gold)).sum(axis=1).max(initial=0))
+    ns = best_of_n.grid(most - (0 in one.points))  # one sample is the start's own answer, in no pick
     if len(ns) < 2:
         raise ValueError("it has one sample of each prompt")
     judged = best_of_n.expected_best(proxy, gold, ns).T
     picked = best_of_n.expected_best(proxy, np.where(np.isnan(gold), np.nan, proxy), ns).T
     kl = np.repeat(best_of_n.kl_bound(ns)[:, None], judged.shape[1], axis=1)
-    return Matrices(tuple(ns.tolist()), kl, judged, picked, int((~use).sum()))
+    return Matrices(tuple(ns.tolist()), kl, judged, picked, True, int((~use).sum()))
 
 
 def _samples(workspace: Workspace, one: Made, models: tuple[str, ...]) -> tuple[list[str], dict[str, Numbers]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from curation import benchmark, outcomes, people, proxies
 from curation.outcomes import Made
-from curation.stats import winrate
+from curation.stats import preference_accuracy, winrate
 from curation.stats.accuracy import Numbers
 from curation.stats.figures import Figure
 from curation.study_design import COMPARISON
@@ -97,7 +97,7 @@ def cells(
 
     What a grid made once for all its data stands in each of them. Where a seed was run twice the later one stands.
     """
-    judged = [one for one in some if one.optimised and one.moved and outcomes.standing(workspace, one, gold).gold]
+    judged = [one for one in _optimising(some) if outcomes.standing(workspace, one, gold).gold]
     data = list(dict.fromkeys(one.data for one in judged if one.data)) or [""]
     found: dict[str, dict[Cell, Outcomes]] = {each: defaultdict(dict) for each in data}
     for one in judged:
@@ -105,6 +105,11 @@ def cells(
         for each in ([one.data] if one.data else data) if told else ():
             found[each][one.algorithm, one.pleases][one.seed] = told
     return {each: dict(by_cell) for each, by_cell in found.items() if by_cell}
+
+
+def _optimising(some: Iterable[Made]) -> list[Made]:
+    """Those that a reward model moved, as the grid meant it."""
+    return [one for one in some if one.optimised and one.moved and not one.aside]
 
 
 def interaction(found: Mapping[Cell, Outcomes], measure: Measure) -> dict[Cell, Figure]:
@@ -138,7 +143,9 @@ def beyond_additive(found: Mapping[Cell, Outcomes]) -> winrate.Interaction | Non
 
 
 class Cleaned(NamedTuple):
-    """The outcome on a release less that on what it was made of, of one algorithm and one kind of reward model."""
+    """The outcome on a release less that on what it was made of, of one algorithm and one kind of reward model.
+
+    `p` is that of no difference, over seeds and prompts, None for one seed; `adjusted` is Holm's over all that are told."""
 
     algorithm: str
     what: str  # what was pleased: a reward model, a way of training one on the data, or the labels
@@ -148,6 +155,8 @@ class Cleaned(NamedTuple):
     cleaned: Figure
     difference: Figure
     seeds: int
+    p: float | None
+    adjusted: float | None = None
 
 
 def cleaning(
@@ -168,11 +177,12 @@ def cleaning(
             found = _cleaned(by_data[before or ""], by_data[after], measure)
             if found is not None:
                 rows.append(Cleaned(algorithm, what, before or "", after, *found))
-    return rows
+    adjusted = preference_accuracy.holm([one.p for one in rows])
+    return [one._replace(adjusted=p) for one, p in zip(rows, adjusted, strict=True)]
 
 
-def _cleaned(before: Outcomes, after: Outcomes, measure: Measure) -> tuple[Figure, Figure, Figure, int] | None:
-    """Before, after, after less before, and the number of seeds that have both; None without any."""
+def _cleaned(before: Outcomes, after: Outcomes, measure: Measure) -> tuple[Figure, Figure, Figure, int, float | None] | None:
+    """Before, after, after less before, the number of seeds that have both, and p; None without any."""
     seeds = sorted(before.keys() & after.keys())
     if not seeds:
         return None
@@ -180,8 +190,10 @@ def _cleaned(before: Outcomes, after: Outcomes, measure: Measure) -> tuple[Figur
         {prompt: after[seed][prompt] - before[seed][prompt] for prompt in before[seed].keys() & after[seed].keys()}
         for seed in seeds
     ]
-    sides = [within(over_seeds([side[seed] for seed in seeds], nothing=NOTHING), measure) for side in (before, after)]
-    return sides[0], sides[1], within(over_seeds(apart, nothing="the two share no prompt"), measure, change=True), len(seeds)
+    one, other = (within(over_seeds([side[seed] for seed in seeds], nothing=NOTHING), measure) for side in (before, after))
+    difference = within(over_seeds(apart, nothing="the two share no prompt"), measure, change=True)
+    p = winrate.p_of_no_effect(_table(apart)[0])
+    return one, other, difference, len(seeds), p
 
 
 # ---- quality against outcome
@@ -248,8 +260,8 @@ def by_model(
     each seed has that seed alone.
     """
     found: dict[str, dict[str, dict[int, list[dict[str, float]]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for one in some:
-        if one.optimised and one.moved and outcomes.standing(workspace, one, gold).gold:
+    for one in _optimising(some):
+        if outcomes.standing(workspace, one, gold).gold:
             told = values(workspace, one, gold, measure, distance=distance)
             if told:
                 found[one.optimised][one.algorithm][one.seed].append(told)

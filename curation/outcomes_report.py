@@ -12,7 +12,7 @@ from curation.outcomes_grid import Cell, Cleaned, Dots, Measure
 from curation.outcomes_wins import NOT_GOLD, Duel
 from curation.pairs import Turn, unpacked
 from curation.stats.figures import Figure
-from curation.stats.overoptimisation import FORMS
+from curation.stats.overoptimisation import FORMS, Point
 from curation.stats.winrate import Interaction
 from curation.workspace import Workspace
 
@@ -43,7 +43,7 @@ def chosen(workspace: Workspace, alignment: str | None) -> Choice:
 
 def golds(workspace: Workspace, some: Sequence[Made]) -> list[str]:
     """Reward models that are gold to at least one of these, those first that are so to most; then by name."""
-    found = outcomes.judges(workspace, some)
+    found = outcomes.judges(workspace, [one for one in some if not one.aside])
     counts = {model: sum(one.gold for one in by.values()) for model, by in found.items()}
     plain = {model: model == "length" for model in counts}  # a baseline: the natural choice only where there is no other
     return sorted((one for one, count in counts.items() if count), key=lambda one: (plain[one], -counts[one], one))
@@ -69,7 +69,7 @@ def standing_rows(workspace: Workspace, some: Sequence[Made], models: Sequence[s
             continue
         of: dict[str, list[str]] = {}
         for one in some:
-            if one.generator not in by:
+            if one.generator not in by or one.aside:
                 continue
             found, seen = by[one.generator], outcomes.learned(workspace, one, model)
             left_out = len({each.prompt_id for each in outcomes.answers(workspace, one.generator)} & seen)
@@ -108,7 +108,7 @@ def lines(curves: Sequence[Curve], *, optimised: bool = True) -> list[Line]:
             continue
         across, points = [point.d for point in one.found.points], list(one.points)
         gold = [point.gold for point in one.found.points]
-        if optimised and one.made.optimised and one.model != one.made.optimised:
+        if optimised and one.optimised_known and one.model != one.made.optimised:
             proxy = [point.proxy for point in one.found.points]
             found.append(Line(one.made.generator, one.made.optimised, True, across, proxy, points))
         dotted = one.model == one.made.optimised
@@ -131,9 +131,16 @@ def curve_rows(curves: Sequence[Curve]) -> list[dict[str, str]]:
         last, peak = one.found.points[-1], one.found.words
         if not one.standing.gold:
             peak = f"{NOT_GOLD}: {one.standing.why}. {peak}"
-        proxy = last.proxy.words() if one.made.optimised else ""
-        rows.append({**row, "optimised reward": proxy, one.model: last.gold.words(), "peak": peak})
+        peak += " KL is its upper bound." if one.is_bound else ""
+        rows.append({**row, "optimised reward": _optimised(one, last), one.model: last.gold.words(), "peak": peak})
     return rows
+
+
+def _optimised(one: Curve, at: Point) -> str:
+    """The optimised reward at a point; nothing where no reward model was optimised."""
+    if one.optimised_known:
+        return at.proxy.words()
+    return f"undefined, because {one.made.optimised} tells nothing of these responses" if one.made.optimised else ""
 
 
 def form_rows(curves: Sequence[Curve]) -> list[dict[str, str]]:
@@ -165,7 +172,7 @@ def point_rows(curves: Sequence[Curve]) -> list[dict[str, str]]:
         {
             "policy": one.made.generator, "n" if one.is_bound else "point": f"{point:,}",
             "KL": f"at most {each.kl.value or 0.0:.2f}" if one.is_bound else each.kl.words(),
-            "optimised reward": each.proxy.words() if one.made.optimised else "", one.model: each.gold.words(),
+            "optimised reward": _optimised(one, each), one.model: each.gold.words(),
         }
         for one in curves
         if one.found is not None
@@ -225,7 +232,9 @@ def interaction_words(found: Interaction) -> str:
     """Whether reward models do the same under every algorithm."""
     if found.f is None:
         return f"Whether algorithm and reward model interact is undefined, because {found.undefined}."
-    return f"Interaction of algorithm and reward model, over runs: F {found.f:.2f}, p {p_value(found.p)}."
+    seeds = next(iter(found.cells.values())).beyond_additive.n
+    runs = f"{seeds * len(found.cells):,} runs ({seeds:,} seeds of each)"
+    return f"Interaction of algorithm and reward model, over {runs} on these prompts: F {found.f:.2f}, p {p_value(found.p)}."
 
 
 def cleaning_rows(found: Sequence[Cleaned]) -> list[dict[str, str]]:
@@ -234,7 +243,7 @@ def cleaning_rows(found: Sequence[Cleaned]) -> list[dict[str, str]]:
         {
             "algorithm": one.algorithm, "made to please": one.what, "data": f"{one.release} less {one.data}",
             "original": one.original.words(), "cleaned": one.cleaned.words(), "cleaned less original": signed(one.difference),
-            "seeds": f"{one.seeds}",
+            "seeds": f"{one.seeds}", "p": p_value(one.p), "p (Holm)": p_value(one.adjusted),
         }
         for one in found
     ]  # fmt: skip
@@ -244,32 +253,33 @@ def cleaning_rows(found: Sequence[Cleaned]) -> list[dict[str, str]]:
 
 
 class Shown(NamedTuple):
-    """A prompt with what policies answered: who at which point and what, and of each its scores and how far it is."""
+    """A prompt with what policies answered: who at which point and what, and of each its scores and how far it is; and who did
+    not answer it."""
 
     prompt: tuple[Turn, ...]
-    responses: tuple[tuple[str, str | None], ...]
+    responses: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    absent: tuple[str, ...]
 
 
-def responses(workspace: Workspace, prompt_id: str, sides: Sequence[tuple[str, int]], *, sample: int = 0) -> Shown:
-    """What these generators answered to a prompt at these points. Raises ValueError where nobody answered it."""
+def responses(workspace: Workspace, prompt_id: str, sides: Sequence[tuple[str, int]]) -> Shown:
+    """What these generators answered to a prompt at these points, of several samples the first; of best-of-n, whose picks bear
+    the number of the sample that was picked, that pick. Raises ValueError where nobody answered it."""
     turns: tuple[Turn, ...] = ()
-    shown: list[tuple[str, str | None]] = []
-    notes: list[str] = []
+    shown: list[tuple[str, str]] = []
+    notes, absent = list[str](), list[str]()
     for generator, point in sides:
         one = outcomes.named(workspace, generator)
-        written = {(row.prompt_id, row.sample): row for row in workspace.policies.written(generator, point)}
-        found = written.get((prompt_id, sample))
+        found = next((row for row in workspace.policies.written(generator, point) if row.prompt_id == prompt_id), None)
         title = f"{generator}, {'its start' if one.moved and point == one.start else f'at {point:,}'}"
         if found is None:
-            shown.append((title, None))
-            notes.append("")
+            absent.append(title)
             continue
         turns = unpacked(found.turns)
         far = next(
             row.log_ratio
             for row in outcomes.answers(workspace, generator)
-            if (row.point, row.prompt_id, row.sample) == (point, prompt_id, sample)
+            if (row.point, row.prompt_id, row.sample) == (point, prompt_id, found.sample)
         )
         scores = [
             f"{model} {told:.3g}"
@@ -280,7 +290,7 @@ def responses(workspace: Workspace, prompt_id: str, sides: Sequence[tuple[str, i
         notes.append(" · ".join([*scores, *([f"log ratio {far:.2f} nats"] if far is not None else [])]))
     if not turns:
         raise ValueError(f"none of {', '.join(name for name, _ in sides)} has answered the prompt {prompt_id!r}")
-    return Shown(turns, tuple(shown), tuple(notes))
+    return Shown(turns, tuple(shown), tuple(notes), tuple(absent))
 
 
 class Ordered(NamedTuple):
@@ -378,7 +388,7 @@ def record(workspace: Workspace, alignment: str | None, gold: str = "", measure:
             {
                 "algorithm": one.algorithm, "made_to_please": one.what, "data": one.data, "release": one.release,
                 "seeds": one.seeds, "original": one.original.record(), "cleaned": one.cleaned.record(),
-                "difference": one.difference.record(),
+                "difference": one.difference.record(), "p": one.p, "p_holm": one.adjusted,
             }
             for one in cleaned
         ],

@@ -95,11 +95,13 @@ def source_of(workspace: Workspace, name: str) -> str:
     return source
 
 
-def policy_at(workspace: Workspace, source: str) -> Policy | None:
-    """The policy here whose model lies at this place, the oldest where several share it; a workspace may have been moved."""
+def policy_at(workspace: Workspace, source: str, *, name: str = "") -> Policy | None:
+    """The policy here whose model lies at this place; where several share it the one of this name, or else the oldest. A
+    workspace may have been moved."""
     parts = Path(source).parts
     runs_folder = "/".join(parts[-3:]) if parts[-3:-2] == ("runs",) else ""
-    return next((one for one in workspace.policies.all() if one.source and one.source in (source, runs_folder)), None)
+    there = [one for one in workspace.policies.all() if one.source and one.source in (source, runs_folder)]
+    return next((one for one in there if one.policy == name), there[0] if there else None)
 
 
 # ---- what a run made
@@ -108,12 +110,14 @@ def policy_at(workspace: Workspace, source: str) -> Policy | None:
 def take_in(workspace: Workspace, run: Run) -> None:
     """Store the policy a finished run made and what it answered, in one transaction; a second time does nothing.
 
-    Raises ValueError where what it wrote cannot be read, a score is no number, or the name has come to mean another policy.
+    Raises ValueError where what it wrote cannot be read, a score is no number, the name has come to mean another policy, or
+    what it began from or was scored by is not in.
     """
     if run.run_id in workspace.policies.taken_in():
         return
     summary = json.loads((run.output / SUMMARY).read_text(encoding="utf-8"))
-    base = policy_at(workspace, str(summary["settings"]["base"]))
+    _check_scorers(workspace, summary["settings"]["scored_by"])
+    base = _begun(workspace, str(summary["settings"]["base"]), _split(run).get("base", ""))
     source, fingerprint = _model(workspace, run, summary, base)
     policy = Policy(
         summary["policy"], summary["kind"], source, json.dumps(lineage_of(run, summary, base)), fingerprint,
@@ -124,6 +128,30 @@ def take_in(workspace: Workspace, run: Run) -> None:
     )
     if workspace.policies.add(policy, _answers(run, summary["policy"]), learned):
         workspace.scores.generation += 1
+
+
+def _check_scorers(workspace: Workspace, scored_by: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ValueError where a name does not mean the reward model that scored: a name stands for its scores for ever."""
+    known = {one.reward_model: one for one in workspace.scores.models()}
+    for told in scored_by:
+        model, trained = known.get(told["name"]), Path(told.get("run", "")).name
+        if trained and (model is None or model.run_id != trained):
+            raise ValueError(f"the reward model {told['name']!r} that run {trained} trained is not in: resume that run first")
+        if model and not trained and model.fingerprint != told["fingerprint"]:
+            raise ValueError(f"{told['name']!r} is another reward model here than the one that scored it")
+
+
+def _begun(workspace: Workspace, source: str, name: str) -> Policy | None:
+    """The policy it began from, under the name it was asked for by where it has several.
+
+    Raises ValueError where a run here was to make one and that is not in: what that has learned from would be forgotten.
+    """
+    base = policy_at(workspace, source, name=name)
+    if base is None and Path(source).parts[-3:-2] == ("runs",):
+        run = Run(workspace.runs / Path(source).parts[-2])
+        if (run.folder / "state.json").exists() and run.state().kind in KINDS:
+            raise ValueError(f"the policy of run {run.run_id}, from which it began, is not in: resume that run first")
+    return base
 
 
 def _model(workspace: Workspace, run: Run, summary: Mapping[str, Any], base: Policy | None) -> tuple[str, str]:

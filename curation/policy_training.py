@@ -36,7 +36,7 @@ NO_PROMPT = "pairs without a prompt: their two sides begin differently"  # pairs
 class Asked(BaseModel):
     """What every run of a policy is asked for: from what, on which prompts, scored by whom."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     policy: str = Field(min_length=1, description="the name of the policy that is made, and of the generator of its responses")
     base: str = Field(
@@ -84,7 +84,7 @@ class Kind(NamedTuple):
 def _asked(base: type[Asked], told: type[PolicySettings], **described: str) -> Kind:
     """A kind whose settings are asked for as they are told, but for those that are looked up here; `described` says what
     fields of `base` mean to this kind."""
-    looked_up = {"data", "scored_by", "reward", "cell"}
+    looked_up = {"data", "scored_by", "reward", "cell"} | ({"samples"} if told is BestOfN else set())  # its samples are n
     fields: dict[str, Any] = {
         name: (one.annotation, one)
         for name, one in told.model_fields.items()
@@ -126,22 +126,22 @@ def hand_over(
         values["reward"] = reward
     told = validated(KINDS[kind].told, {**values, "base": base, "scored_by": tuple(scored_by), "cell": dict(cell or {})})
     if isinstance(wanted, Learns):
-        _check_fits(told)
+        check_fits(told.base, told.max_prompt, told.max_tokens)
     _write_data(kind, workspace, wanted, told, folder)
     return told
 
 
-def _check_fits(told: PolicySettings) -> None:
+def check_fits(base: str, max_prompt: int, max_tokens: int) -> None:
     """Raise ValueError where prompt and response are longer together than the model reads, as far as that is known here."""
-    place = Path(located(told.base).place)
+    place = Path(located(base).place)
     if not (place / "config.json").is_file():
         return
     config = loading.read_config(place)
     config = {**config, **config.get("text_config", {})}
     longest = config.get("max_position_embeddings") or config.get("n_positions")
-    if isinstance(longest, int) and 0 < longest < told.max_prompt + told.max_tokens:
+    if isinstance(longest, int) and 0 < longest < max_prompt + max_tokens:
         raise ValueError(
-            f"max_prompt is {told.max_prompt:,} and max_tokens {told.max_tokens:,}: expected together at most the {longest:,} "
+            f"max_prompt is {max_prompt:,} and max_tokens {max_tokens:,}: expected together at most the {longest:,} "
             "tokens the model reads"
         )
 
@@ -185,6 +185,8 @@ def _write_data(kind: str, workspace: Workspace, wanted: Asked, told: PolicySett
     train = split.train if learns and not by_pairs else []
     if learns and not by_pairs and not train:
         raise ValueError(f"{wanted.data!r} leaves no prompt to learn from: expected a smaller held_out or more data")
+    if not learns and not split.held_out:
+        raise ValueError("held_out is 0, so that there is nothing to answer: expected a share of the prompts, 1 for all")
     write_prompts(folder, Prompts(list(_prompts(train)), list(_prompts(split.held_out))))
     counts: dict[str, Any] = {"learned from": len(train), "held out": len(split.held_out), "left out": split.left_out}
     if by_pairs:

@@ -9,10 +9,11 @@ from typing import Any
 
 from curation.store.scores import RewardModel
 from curation.workspace import Workspace
-from training import loading
+from training import engine, loading
 from training.models import located
 from training.rewards.base import Family
 from training.rewards.registry import FAMILIES, family
+from training.run import OVER, Run
 
 LENGTH = "length"  # always there: the baseline to beat
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")  # what is registered can be called so
@@ -68,6 +69,14 @@ def check_name(workspace: Workspace, name: str, *, built_in: bool = False) -> No
     taken = {one.reward_model for one in workspace.scores.models()} | (set() if built_in else {LENGTH})
     if name in taken:
         raise ValueError(f"there is a reward model {name!r} already: choose another name")
+    if name in _in_training(workspace):
+        raise ValueError(f"a reward model {name!r} is being trained: choose another name, or cancel that run")
+
+
+def _in_training(workspace: Workspace) -> set[str]:
+    """The names of the reward models that runs are making now."""
+    runs = [Run(file.parent) for file in workspace.runs.glob("*-reward*/state.json")]
+    return {str(one.config()["model"]) for one in runs if one.state().kind == "reward" and engine.watch(one).status not in OVER}
 
 
 def all_models(workspace: Workspace) -> list[RewardModel]:

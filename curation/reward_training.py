@@ -14,11 +14,10 @@ from curation import reward_models, scoring
 from curation.pairs import Pair, Turn, parse
 from curation.released import released
 from curation.workspace import Workspace
-from training import engine
 from training.reward import SUMMARY
 from training.reward_data import PAIRS
 from training.reward_settings import HEAD, Training
-from training.run import OVER, Run
+from training.run import Run
 
 _AT_ONCE = 5000
 SCHEMA = pa.schema(
@@ -55,8 +54,6 @@ class Chosen(NamedTuple):
 def hand_over(workspace: Workspace, wanted: Wanted, folder: Path) -> Training:
     """Write the pairs into the folder; returns the run's settings. Raises ValueError for data that is not there."""
     reward_models.check_name(workspace, wanted.model)
-    if wanted.model in _in_training(workspace):
-        raise ValueError(f"a reward model {wanted.model!r} is being trained: choose another name, or cancel that run")
     if wanted.base != HEAD:
         reward_models.check_source(wanted.base)
     chosen = once([one for part in parts(wanted.data) for one in chosen_of(workspace, *part, count=wanted.count)])
@@ -70,12 +67,6 @@ def hand_over(workspace: Workspace, wanted: Wanted, folder: Path) -> Training:
     if not counts["train"]:
         raise ValueError(f"{wanted.data!r} leaves no pair to train on: expected a smaller held_out or more data")
     return Training.model_validate(wanted.model_dump(include=set(Training.model_fields)))
-
-
-def _in_training(workspace: Workspace) -> set[str]:
-    """The names of the reward models that runs are making now."""
-    runs = [Run(file.parent) for file in workspace.runs.glob("*-reward*/state.json")]
-    return {str(one.config()["model"]) for one in runs if one.state().kind == "reward" and engine.watch(one).status not in OVER}
 
 
 def take_in(workspace: Workspace, run: Run) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -76,17 +77,22 @@ def start_run(workspace: Workspace, kind: str, settings: Mapping[str, Any]) -> R
         raise ValueError(f"no kind of run {kind!r}: expected one of {', '.join(KINDS)}")
     made = KINDS[kind]
     wanted = validated(made.wanted, settings)
+    with workspace.held.setdefault("starting a run", Lock()):  # a name that was free stays so until the run bears it
+        run = _prepared(workspace, kind, made, wanted)
+    engine.start(run)
+    return run
+
+
+def _prepared(workspace: Workspace, kind: str, made: Kind, wanted: BaseModel) -> Run:
     folder = _free_folder(workspace, kind)
     try:
         (folder / "input").mkdir()
         config = made.hand_over(workspace, wanted, folder / "input")
-        run = Run.create(folder, kind=kind, module=made.module, title=made.title(config), config=config)
+        return Run.create(folder, kind=kind, module=made.module, title=made.title(config), config=config)
     except BaseException:
         shutil.rmtree(folder)
         alignment.drop_jobs(folder)
         raise
-    engine.start(run)
-    return run
 
 
 def settings_of(kind: str) -> list[dict[str, Any]]:

@@ -134,13 +134,18 @@ def _what(workspace: Workspace, wanted: Wanted, *, compares: bool) -> tuple[str,
 
 def _what_policies(workspace: Workspace, wanted: Wanted, *, compares: bool) -> tuple[str, str, Iterator[Group], dict[str, Any]]:
     found = workspace.policies.named([one.strip() for one in wanted.policies.split(",") if one.strip()])
+    if not found:
+        raise ValueError(f"policies is {wanted.policies!r}: expected names of policies, with commas")
     last = {one.generator: one.points[-1] if compares or wanted.points == "last" else None for one in found}
     words = f"{'policy' if len(last) == 1 else 'policies'} {', '.join(last)}"
     if not compares:
         return words, "prompts", _of_policies(workspace, last), {}
     if len(last) < 2:
         raise ValueError(f"{wanted.reward_model} compares two responses: expected two policies or more, not {words} alone")
-    return words, "prompts", _between_policies(workspace, last), {}
+    groups = list(_between_policies(workspace, last))
+    if not groups:
+        raise ValueError(f"{words} have no prompt in common: expected policies that answered the same prompts")
+    return words, "prompts", iter(groups), {}
 
 
 def chosen_pairs(workspace: Workspace, dataset: str, *, release: str = "", subset: str = "", count: int = 0) -> list[str]:

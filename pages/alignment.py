@@ -29,10 +29,10 @@ state = st.session_state
 VIEWS = ("Plan", "Curves", "Win rates", "Quality and outcome", "Responses")
 PLAIN: dict[str, Any] = {"displayModeBar": False}
 AT_FIRST, MANY = 4, 12  # policies drawn until somebody chooses: curves, dots
-SMALL: dict[str, Any] = {  # a grid for the first hour: minutes on a laptop, enough to see every page filled
+SMALL: dict[str, Any] = {  # a grid for the first hour: little of everything, enough to see every view filled
     "name": "first", "reward_models": [f"{TRAINED}minilm-bt"], "algorithms": ["dpo", "best-of-n"],
-    "gold": [reward_models.LENGTH], "count": 32, "looked_at": 12, "max_tokens": 24, "max_prompt": 96, "n": 4, "max_steps": 4,
-    "batch": 4, "lora_rank": 4,
+    "gold": [reward_models.LENGTH], "count": 16, "looked_at": 8, "max_tokens": 24, "max_prompt": 64, "n": 8, "max_steps": 3,
+    "look_every": 1, "batch": 4, "lora_rank": 4,
 }  # fmt: skip
 ABOUT_CURVES = (
     "Dotted: the reward that was optimised. Dots with 95% intervals over prompts, and the form fitted to them: the held-out "
@@ -83,8 +83,11 @@ def plan() -> None:
     )
     st.button(
         "Fill in a small one", key="small", on_click=fill_in_small, icon=":material/laptop:",
-        help="settings that take minutes on a laptop's processor: to see how it works, not to learn anything from",
+        help="few prompts, short answers, three steps: to see how it works, not to learn anything from; how long it takes on "
+        "this machine stands in its plan before anything starts",
     )  # fmt: skip
+    if state.pop("aligned", ""):  # it has just begun: its name is taken now
+        state["align-name"] = ""
     asked = asked_for()
     if not asked["name"]:
         st.info("Give it a name, and choose at least one reward model: then its plan stands here.", icon=":material/route:")
@@ -97,6 +100,7 @@ def plan() -> None:
         return
     total = ui.duration(made.seconds) if made.seconds is not None else "unknown"
     st.subheader(f"{len(made.jobs):,} jobs, about {total} in all", anchor=False)
+    st.caption("An estimate for a machine with nothing else to do, within a factor of two or three.")
     for warning in made.warnings:
         st.warning(ui.plain(warning), icon=":material/warning:")
     if st.button("Start", key="start", type="primary", icon=":material/play_arrow:"):
@@ -168,13 +172,11 @@ def curves(some: Sequence[Made], gold: str) -> None:
     drawn = chosen_policies(some, "curves-of", AT_FIRST)
     with st.spinner("Fitting curves"):
         found = [outcomes_curves.curve(opened, one, gold) for one in some if one.generator in drawn]
-    st.caption(ui.plain(ABOUT_CURVES))
+    st.caption(ui.plain(f"{ABOUT_CURVES} Held out: {gold}."))
     alone = st.toggle("The held-out reward alone", key="held-out-alone", help="drawn larger, without what was optimised")
     lines = outcomes_report.lines(found, optimised=not alone)
     if lines:
-        chart = charts_alignment.goodhart(
-            lines, across="√KL from the start, √nats", value=f"rise over the start, in sd (dots: {gold})"
-        )
+        chart = charts_alignment.goodhart(lines, across="√KL from the start, √nats", value="rise over the start, in sd")
         picked = st.plotly_chart(chart, key="goodhart", config=PLAIN, on_select="rerun", selection_mode="points")
         open_dot(picked, gold)
     ui.table(outcomes_report.curve_rows(found))
@@ -239,9 +241,8 @@ def win_rates(some: Sequence[Made], gold: str) -> None:
     duels = outcomes_wins.against_others(opened, one, against, models=models, equal_length=equal)
     if duels:
         dots = outcomes_report.win_dots(duels, equal_length=equal)
-        by = ", ".join(dots)
-        chart = charts_rewards.side_by_side(dots, value=f"how often {first} wins, by {by}", middle=0.5)
-        st.plotly_chart(chart, key="others", config=PLAIN)
+        st.caption(ui.plain(f"How often {first} wins against each of the others, by {', '.join(dots)}."))
+        st.plotly_chart(charts_rewards.side_by_side(dots, value="win rate", middle=0.5), key="others", config=PLAIN)
         with st.expander("As a table"):
             ui.table(outcomes_report.win_rows(opened, duels))
     else:
@@ -262,36 +263,37 @@ def quality(some: Sequence[Made], gold: str) -> None:
             st.info("The KL of some of these was not measured, so there is no KL at which to compare them.")
             return
         distance = reached
-        st.caption(ui.plain(f"At the largest √KL all of them came to: {distance:.2f}."))
-    outcome = {"win rate": f"win rate against the start by {gold}", "gain": f"gain by {gold}, in sd"}.get(
-        measure, f"gain by {gold} at equal KL, in sd"
-    )
+        st.caption(ui.plain(f"At the largest √KL all of them came to: {distance:.2f}. Of best-of-n KL is its upper bound."))
+    outcome = {"win rate": "win rate against the start", "gain": "gain, in sd"}.get(measure, "gain at equal KL, in sd")
     with st.spinner("Computing intervals"):
         by_model = outcomes_grid.by_model(opened, some, gold, measure, algorithm=algorithm or "", distance=distance)
         cells = outcomes_grid.cells(opened, some, gold, measure, distance=distance)
         cleaned = outcomes_grid.cleaning(opened, some, gold, measure, distance=distance)
     st.subheader("Does a better reward model make a better policy?", anchor=False)
-    against_quality(by_model, outcome, outcomes_grid.middle(measure))
+    against_quality(by_model, outcome, gold, outcomes_grid.middle(measure))
     st.subheader("Algorithm by reward model", anchor=False)
     if not cells:
         st.info("No policy that optimised a reward model has this outcome yet.", icon=":material/grid_on:")
     else:
-        st.caption(ui.plain(f"{outcome}: the mean over prompts and seeds, with its 95% interval and n."))
+        st.caption(ui.plain(f"The {outcome}, by {gold}: the mean over prompts and seeds, with its 95% interval and n."))
     for data, some_cells in cells.items():
         interaction(some_cells, measure, data)
     st.subheader("What cleaning does", anchor=False)
     if not cleaned:
         st.info("No algorithm was run on both a dataset and a release of it with the same seed.", icon=":material/inventory_2:")
         return
-    st.caption(ui.plain(f"{outcome}: on the release less on the original, paired by seed and prompt."))
-    differences = {f"{one.algorithm}, {one.what}": one.difference for one in cleaned}
-    st.plotly_chart(
-        charts.figures(differences, value=f"cleaned less original: {outcome}", middle=0.0), key="cleaning", config=PLAIN
+    st.caption(
+        ui.plain(
+            f"The {outcome}, by {gold}: on the release less on the original, paired by seed and prompt. p is that of no "
+            "difference, over seeds and prompts; Holm's is over all rows."
+        )
     )
+    differences = {f"{one.algorithm}, {one.what}": one.difference for one in cleaned}
+    st.plotly_chart(charts.figures(differences, value="cleaned less original", middle=0.0), key="cleaning", config=PLAIN)
     ui.table(outcomes_report.cleaning_rows(cleaned))
 
 
-def against_quality(by_model: Mapping[str, Any], outcome: str, middle: float) -> None:
+def against_quality(by_model: Mapping[str, Any], outcome: str, gold: str, middle: float) -> None:
     """A dot a reward model: how good it is, and what came of optimising it."""
     if not by_model:
         st.info("No policy that optimised a reward model has this outcome yet.", icon=":material/scatter_plot:")
@@ -317,7 +319,12 @@ def against_quality(by_model: Mapping[str, Any], outcome: str, middle: float) ->
     chart = charts_alignment.quality_against_outcome(dots.dots, quality=name or "", outcome=outcome, middle=middle)
     st.plotly_chart(chart, key="quality", config=PLAIN)
     spearman, pearson = dots.correlations.spearman, dots.correlations.pearson
-    st.caption(ui.plain(f"Spearman {spearman.words()}; Pearson {pearson.words()}. Few reward models can tell little."))
+    st.caption(
+        ui.plain(
+            f"The outcome is the {outcome}, by {gold}. Spearman {spearman.words()}; Pearson {pearson.words()}. Few reward "
+            "models can tell little, and those that one recipe trained with several seeds less."
+        )
+    )
     with st.expander("As a table"):
         ui.table(outcomes_report.dot_rows(dots, name or "", outcome))
 
@@ -376,6 +383,8 @@ def side_by_side(some: Sequence[Made], gold: str, *, key: str, point: int | None
 
 def show(found: outcomes_report.Shown) -> None:
     ui.show_responses(found.prompt, found.responses, notes=found.notes)
+    if found.absent:
+        st.caption(ui.plain(f"Not asked this prompt: {', '.join(found.absent)}."))
 
 
 def chosen_policies(some: Sequence[Made], key: str, few: int) -> list[str]:
@@ -396,7 +405,9 @@ if view == "Plan":
     st.stop()
 if not names:
     st.info("No policy has answered held-out prompts yet.", icon=":material/route:")
-    st.caption("Under Plan you set up a grid; “Fill in a small one” there takes minutes on a laptop.")
+    st.caption(
+        "Under Plan you set up a grid; “Fill in a small one” there is the quickest, and its plan says how long it takes."
+    )
     st.stop()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     grid = names[0]

@@ -75,6 +75,8 @@ def how_far(view: runs.RunView) -> str:
 def jobs(group: run_views.Group) -> None:
     """The jobs of a grid, a line each; one of them opens with all that a run of its own shows."""
     grid = group.view.run.run_id
+    if group.view.state.status == "done":
+        st.page_link("pages/alignment.py", label="See what came out, under Alignment", icon=":material/route:")
     st.caption(f"Its jobs: {run_views.counted(group.jobs)}")
     if not st.toggle("Show the jobs", key=f"jobs-{grid}", value=group.view.state.status not in OVER):
         return

@@ -57,12 +57,15 @@ def aligned(
     samples: int = 1, kl: Callable[[int, int], float | None] = lambda prompt, point: float(point) / 10, kind: str = "ppo",
     optimised: str = "", seed: int = 0, cell: Mapping[str, Any] | None = None, learned: Sequence[Prompt] = (),
     text: Callable[..., str] | None = None, tokens: Callable[[int, int, int], int] = lambda *place: 5,
-    picked: Sequence[str] = (), releases: Sequence[str] = (),
+    picked: Sequence[str] = (), number: Callable[..., int] = lambda p, point, s, *who: s, releases: Sequence[str] = (),
 ) -> Run:  # fmt: skip
     """A finished run that made this policy, taken in. `kl` is the log ratio of each of its responses. With `picked` the
-    responses are best-of-n's, once for each of these reward models."""
+    responses are best-of-n's, once for each of these reward models, and `number` says which sample each of them is."""
     prompts = prompts or asked(4)
-    named = [Named(name=known(workspace, name), family="classifier") for name in scores]
+    named = [
+        Named(name=known(workspace, name), family="classifier", fingerprint=workspace.scores.model(name).fingerprint)
+        for name in scores
+    ]
     settings = PolicySettings(policy=policy, seed=seed, scored_by=tuple(named), cell=dict(cell or {}), data="by hand")
     run = Run.create(workspace.runs / f"20261101-{policy}", kind=kind, module="training.none", title=policy, config=settings)
     write_prompts(run.input, Prompts(list(learned), list(prompts)))
@@ -74,7 +77,7 @@ def aligned(
     places = [(p, point, s, *who) for who in by for point in points for p in range(len(prompts)) for s in range(samples)]
     says = text or (lambda p, point, s, *who: f"{policy} to {p} at {point}, {s}{''.join(who)}")
     answers = [
-        Answer(prompts[place[0]].prompt_id, place[1], place[2], says(*place), tokens(*place[:3]), True, kl(*place[:2]))
+        Answer(prompts[place[0]].prompt_id, place[1], number(*place), says(*place), tokens(*place[:3]), True, kl(*place[:2]))
         for place in places
     ]
     values = {name: ([of(*place) for place in places], [False] * len(places)) for name, of in scores.items()}

@@ -2,11 +2,13 @@
 
 import errno
 import json
+import math
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,6 +23,7 @@ from tests.conftest import hh, import_rows, until
 from tests.tiny_models import tiny_causal, tiny_classifier, tiny_tokenizer
 from training import curves, engine, machine
 from training.policy_data import RESPONSES, prompts
+from training.policy_settings import PolicySettings
 from training.run import OVER, Run
 from training.settings import validated
 
@@ -152,6 +155,16 @@ def test_settings_are_the_grids_then_those_set_for_the_algorithm():
         ({"data": ","}, "data is empty"),
         ({"reward_models": ""}, "reward_models is empty"),
         ({"gold": "length"}, "length is optimised and gold: expected gold reward models that nothing here optimises"),
+        ({"gold": "train:minilm-bt"}, "train:minilm-bt is gold: expected names of the registry"),
+        ({"reward_models": "train:"}, "reward_models has 'train:' without a base: expected train:BASE"),
+        (
+            {"set": {"reward": {"epochs": 2}}},
+            "set names 'reward', which this grid has not: expected some of best-of-n",
+        ),
+        ({"algorithms": "ppo", "set": {"dpo": {"beta": 1}}}, "set names 'dpo', which this grid has not: expected some of ppo"),
+        ({"set": {"ppo": {"base": "other"}}}, "set gives ppo its own base"),
+        ({"temperature": math.inf}, "temperature is inf: input should be a finite number"),
+        ({"set": {"ppo": {"no_stop": math.nan}}}, "set ppo: no_stop is nan: input should be a finite number"),
         ({"set": {"pop": {}}}, "set names 'pop': expected some of best-of-n, dpo,"),
         ({"set": {"ppo": {"klo": 1}}}, "set ppo: there is no setting 'klo'"),
         ({"set": {"ppo": {"held_out": 0.5}}}, "set gives ppo its own held_out"),
@@ -177,6 +190,14 @@ def test_a_plan_says_what_each_job_takes_and_starts_nothing(filled, tiny):
     assert not filled.runs.exists() or not list(filled.runs.iterdir())
 
 
+def test_prompts_that_are_not_there_take_no_time(filled, tiny):
+    told = {"name": "g", "base": str(tiny), "data": "small", "reward_models": "length", **QUICK, "algorithms": "best-of-n"}
+    every, more = (alignment.plan(filled, {**told, "looked_at": many}) for many in (1000, 100_000))
+    assert every.jobs[0].job.asked.looked_at == 1000
+    assert len(every.held_out) < 60
+    assert every.seconds == more.seconds
+
+
 def test_a_model_that_is_not_here_yet_has_no_estimate_and_is_named(filled):
     made = alignment.plan(
         filled, {"name": "g", "base": "somebody/far-away", "data": "small", "reward_models": "length", **QUICK}
@@ -197,6 +218,16 @@ def test_what_is_more_than_this_machine_has_is_a_warning(filled, tiny, monkeypat
     assert "a smaller batch" in warning
 
 
+def test_a_machine_that_others_have_is_a_warning(filled, tiny):
+    told = PolicySettings(policy="elsewhere")
+    other = Run.create(filled.runs / "20261102-sft", kind="sft", module="training.sft", title="", config=told)
+    began = {"status": "running", "pid": os.getpid(), "started": psutil.Process().create_time()}
+    other.write_state(other.state().model_copy(update=began))
+    made = alignment.plan(filled, {"name": "g", "base": str(tiny), "data": "small", "reward_models": "length", **QUICK})
+    (warning,) = made.warnings
+    assert warning.startswith("other runs that have this machine now: 1; ")
+
+
 def test_names_that_are_taken_and_models_that_are_not_there_are_refused(filled, tiny, judge):
     told = {"name": "g", "base": str(tiny), "data": "small", "reward_models": "length", **QUICK}
     with pytest.raises(ValueError, match="no reward model 'nobody'"):
@@ -205,6 +236,13 @@ def test_names_that_are_taken_and_models_that_are_not_there_are_refused(filled, 
     reward_models.register(filled, "twin", "classifier", {"source": source}, "ana")
     with pytest.raises(ValueError, match="twin is gold, but has the weights of judge"):
         alignment.plan(filled, {**told, "reward_models": "judge", "gold": "twin"})
+    reward_models.register(filled, "both", "ensemble", {"members": "judge,length"}, "ana")
+    for optimised, gold in (("judge", "both"), ("both", "judge"), ("length", "both")):
+        with pytest.raises(ValueError, match=f"{gold} is gold, but has the weights of {optimised}"):
+            alignment.plan(filled, {**told, "reward_models": optimised, "gold": gold})
+    assert alignment.plan(filled, {**told, "reward_models": "length", "gold": "judge"}).jobs
+    with pytest.raises(ValueError, match="max_tokens 1,000: expected together at most the 512 tokens the model reads"):
+        alignment.plan(filled, {**told, "max_tokens": 1000})
     policies.register(filled, "g-ppo-length-small-s0", str(tiny), "ana")
     with pytest.raises(ValueError, match="there is a policy or a generator 'g-ppo-length-small-s0' already"):
         alignment.plan(filled, told)
@@ -307,12 +345,13 @@ def _check_made(workspace: Workspace, jobs: list[Run]) -> None:
             models = {"length", "g-minilm-bt-small", "g-minilm-bt-clean", "judge"}
             assert {each.generator for each in generators} >= {f"{one.policy}/{model}" for model in models}
             assert told["cell"]["picked"]["g-minilm-bt-clean"]["data"] == "release:clean"
+            assert {each.points[:3] for each in generators} == {(0, 1, 2)}  # what the start answers, then the best of n
             continue
         (generator,) = generators
-        assert generator.points == (0, 2)
+        assert generator.points == (0, 1, 2)
         for model in (told["cell"]["reward_model"], "judge"):
             scored = workspace.policies.scored(one.policy, model)
-            assert len(scored.score) == 12
+            assert len(scored.score) == 18
     first = {one.policy for one in workspace.policies.all()}
     assert len(first) == 13
 
@@ -364,7 +403,16 @@ def _done(grid: Run) -> None:
 def test_the_command_plans_a_grid_and_says_what_is_wrong_with_it(elephant: Elephant, opened, tiny):
     with opened() as workspace:
         import_rows(workspace, rows())
-    given = ["name=g", f"base={tiny}", "data=small", "reward_models=length", "max_steps=2", "looked_at=6", "held_out=0.3"]
+    given = [
+        "name=g",
+        f"base={tiny}",
+        "data=small",
+        "reward_models=length",
+        "max_steps=2",
+        "looked_at=6",
+        "held_out=0.3",
+        "max_prompt=64",
+    ]
     said = elephant("run", "alignment", *given, "seeds=0,1", 'set={"ppo": {"kl": 0.2}}', "--plan")
     lines = said.splitlines()
     assert lines[0].split() == ["job", "kind", "time", "memory", "after"]

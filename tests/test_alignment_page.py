@@ -144,9 +144,17 @@ def test_win_rates_and_what_cleaning_does_are_those_of_the_report(app):
     cleaned = outcomes_grid.cleaning(app.workspace, made, "gold", "win rate")
     assert rows == as_one_line(outcomes_report.cleaning_rows(cleaned))
     assert "Spearman undefined, because a correlation of fewer than 4 reward models" in words(app)
+    assert max(len(one) for one in titles(at)) <= 28  # or a phone cuts it off
     for measure in ("gain", "gain at equal KL"):
         at.selectbox(key="measure").set_value(measure).run()
         assert list(at.exception) == list(at.error) == []
+        assert max(len(one) for one in titles(at)) <= 28
+
+
+def titles(at) -> list[str]:
+    """What stands along the axes of all charts."""
+    axes = [one["layout"].get(axis, {}).get("title", {}) for one in charts(at) for axis in ("xaxis", "yaxis")]
+    return [one["text"] for one in axes if one]
 
 
 def test_a_grid_is_planned_from_the_form_and_started(empty, monkeypatch):
@@ -161,6 +169,7 @@ def test_a_grid_is_planned_from_the_form_and_started(empty, monkeypatch):
     assert "length is optimised and gold" in words(empty)
     at.multiselect(key="align-gold").set_value([]).run()
     assert "2 jobs, about" in words(empty)
+    assert "An estimate for a machine with nothing else to do" in words(empty)
     assert list(at.dataframe[0].value["by"]) == ["dpo", "best-of-n"]
     started = []
     monkeypatch.setattr(engine, "start", started.append)
@@ -171,6 +180,8 @@ def test_a_grid_is_planned_from_the_form_and_started(empty, monkeypatch):
     assert run.config()["name"] == "first"
     jobs = [file.parent.name for file in empty.workspace.runs.glob("*/state.json") if file.parent.name != run.run_id]
     assert len(jobs) == 2
+    assert at.text_input(key="align-name").value == ""  # its name is taken now: no complaint about what was just begun
+    assert list(at.warning) == []
     at = empty.go("runs")
     assert "Its jobs: 2 queued" in words(empty)
 
@@ -216,4 +227,8 @@ def test_the_jobs_of_a_grid_are_shown_within_it_and_one_can_be_opened(empty):
     job.set_value("20261101-grid.002-ppo").run()
     assert list(at.exception) == []
     assert "resume-20261101-grid.002-ppo" in [one.key for one in at.button]
+    assert at.get("page_link") == []
+    grid = Run(empty.workspace.runs / "20261101-grid")
+    grid.write_state(grid.state().model_copy(update={"status": "done"}))
+    assert [one.proto.label for one in empty.go("runs").get("page_link")] == ["See what came out, under Alignment"]
     is_harmless(at)

@@ -42,7 +42,7 @@ def scorer(tmp_path_factory):
 
 
 def new_run(folder, base, scored_by, prompts=PROMPTS, **settings):
-    how = {"n": 6, "at_once": 4, "max_tokens": 8, "seed": 3, **settings}
+    how = {"n": 5, "at_once": 4, "max_tokens": 8, "seed": 3, **settings}
     config = BestOfN(policy="best", base=str(base), data="a toy", scored_by=scored_by, **how)
     run = Run.create(folder, kind="best-of-n", module="training.best_of_n", title="toy", config=config)
     policy_data.write_prompts(run.input, Prompts([Prompt("other", PROMPTS[0].turns)], list(prompts)))
@@ -74,7 +74,7 @@ def done(base, scorer, small_parts, tmp_path_factory):
 # ---- what it writes
 
 
-def test_every_prompt_has_n_samples_that_are_those_taken_at_once(done, base):
+def test_every_prompt_has_n_samples_and_one_more_that_are_those_taken_at_once(done, base):
     policy = opened(str(base))
     ids = policy.prompt_ids([one.turns for one in PROMPTS], 512)
     expected = sampled(policy, ids, samples=6, max_tokens=8, temperature=1.0, seed=3)
@@ -112,11 +112,12 @@ def test_every_sample_is_scored_by_every_reward_model_as_alone(done, scorer):
 def test_the_picks_are_the_best_of_the_first_n_and_of_equals_the_first(done):
     samples, picks = rows(done), rows(done, "responses")
     assert [(one["reward_model"], one["point"], one["prompt_id"]) for one in picks] == [
-        (name, n, f"p{place}") for name in ("length", "org/tiny") for n in (1, 2, 4, 6) for place in range(5)
+        (name, n, f"p{place}") for name in ("length", "org/tiny") for n in (0, 1, 2, 4, 5) for place in range(5)
     ]
     for pick in picks:
         some = sorted((one for one in samples if one["prompt_id"] == pick["prompt_id"]), key=lambda one: one["sample"])
-        best = max(some[: pick["point"]], key=lambda one: one[f"score/{pick['reward_model']}"])  # the first of equals
+        among = some[: pick["point"]] or some[5:]  # at 0 the one that no pick was chosen against
+        best = max(among, key=lambda one: one[f"score/{pick['reward_model']}"])  # the first of equals
         assert pick["log_ratio"] is None
         assert {name: pick[name] for name in best if name != "log_p"} == {name: best[name] for name in best if name != "log_p"}
 
@@ -125,13 +126,14 @@ def test_the_summary_says_what_the_picks_come_to(done):
     found, picks = summary(done), rows(done, "responses")
     assert (found["policy"], found["kind"], found["model"], found["steps"], found["trained"]) == ("best", "best-of-n", "", 0, 0)
     assert found["generated"] == sum(one["tokens"] for one in rows(done))
-    assert len(found["points"]) == 8
+    assert len(found["points"]) == 10
     last = found["points"][-1]
-    some = [one for one in picks if (one["reward_model"], one["point"]) == ("org/tiny", 6)]
-    assert (last["reward_model"], last["point"], last["n"], last["kl"]) == ("org/tiny", 6, 5, None)
-    assert last["kl_bound"] == pytest.approx(np.log(6) - 5 / 6)
+    some = [one for one in picks if (one["reward_model"], one["point"]) == ("org/tiny", 5)]
+    assert (last["reward_model"], last["point"], last["n"], last["kl"]) == ("org/tiny", 5, 5, None)
+    assert last["kl_bound"] == pytest.approx(np.log(5) - 4 / 5)
+    assert (found["points"][0]["point"], found["points"][0]["kl_bound"]) == (0, 0.0)
     assert last["scores"]["length"] == pytest.approx(np.mean([one["score/length"] for one in some]))
-    by_length = [one["scores"]["length"] for one in found["points"][:4]]
+    by_length = [one["scores"]["length"] for one in found["points"][1:5]]
     assert by_length == sorted(by_length)
     assert done.progress().done == 30
     assert list(done.checkpoints.iterdir()) == []
@@ -207,6 +209,11 @@ def test_a_stopped_run_goes_on_to_the_very_same(at, done, base, scorer, small_pa
     assert summary(run)["points"] == summary(done)["points"]
 
 
+def test_it_is_not_asked_for_samples_beside_its_n(base):
+    with pytest.raises(ValueError, match="samples"):
+        BestOfN(policy="best", base=str(base), n=4, samples=2)
+
+
 def test_a_finished_run_is_left_as_it_is(done):
     before = (done.output / "samples.parquet").stat().st_mtime_ns
     answer(done)
@@ -276,6 +283,12 @@ def test_a_full_memory_says_what_to_make_smaller(base, monkeypatch, tmp_path):
 
 
 # ---- parts
+
+
+def test_a_gpu_library_that_finds_no_room_is_a_full_memory():
+    told = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    assert reasons.is_full_memory(RuntimeError(told))
+    assert not reasons.is_full_memory(RuntimeError("CUDA error: device-side assert triggered"))
 
 
 def test_parts_hold_every_sample_of_every_prompt_once():

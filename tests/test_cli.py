@@ -180,6 +180,7 @@ def test_a_filter_that_fails_is_told_and_what_the_others_found_is_there(elephant
 
 def test_every_command_filter_and_page_is_in_the_readme():
     from curation.filters.registry import FILTERS
+    from curation.runs import KINDS
     from training.rewards.registry import FAMILIES
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -188,6 +189,7 @@ def test_every_command_filter_and_page_is_in_the_readme():
     assert [name for name in names if f"elephant {name}" not in readme] == []
     assert [name for name in FILTERS if f"| `{name}` |" not in readme] == []
     assert [name for name in FAMILIES if f"`{name}`" not in readme] == []
+    assert [name for name in KINDS if f"`{name}`" not in readme and f"run {name}" not in readme] == []
     pages = {file.stem for file in (ROOT / "pages").glob("*.py")}
     known = {"overview", "datasets", "filters", "review", "adjudicate", "studies", "rate", "agreement", "rewards", "runs"}
-    assert pages == known
+    assert pages == known | {"alignment"}

@@ -1,5 +1,7 @@
 """What runs are estimated to take: sizes against the models themselves, more work takes longer, and what memory goes to."""
 
+import os
+
 import pytest
 from transformers import AutoModelForCausalLM
 
@@ -16,6 +18,24 @@ MODEL = Size(weights=135_000_000, layers=30, width=576, keys=192, vocabulary=49_
 CPU = Machine("cpu", "2 CPU cores", 1, 1.6e11, 2.5e10, 2**34)
 GPU = Machine("gpu", "a card", 1, 8e14, 3e12, 2**36)
 COUNTS = Counts(train=1000, held_out=64, prompt=100, response=50)
+
+
+@pytest.mark.parametrize(
+    ("before", "number", "after"),
+    [(None, "", "0"), (None, "2", "2"), ("4,5", "", "4"), ("4, 5", "1", "5"), ("7", "", "7"), ("", "", ""), ("-1", "", "-1")],
+)
+def test_a_trainer_is_left_one_gpu_of_those_it_is_shown(monkeypatch, before, number, after):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if before is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    machine.see_one_gpu(number)
+    assert os.environ.pop("CUDA_VISIBLE_DEVICES") == after
+
+
+def test_a_gpu_that_is_not_shown_is_refused(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    with pytest.raises(ValueError, match=r"device is cuda:2, and CUDA_VISIBLE_DEVICES is '4,5': expected one of these"):
+        machine.see_one_gpu("2")
 
 
 def told(kind, **changed):
@@ -117,7 +137,7 @@ def test_tokens_by_hand():
     )
     # both sides of 8 pairs, 28 tokens each
     assert tokens_of("dpo", told("dpo", **quick), few).learned == 2 * 8 * 28
-    assert tokens_of("best-of-n", told("best-of-n", n=7, max_tokens=5), few).written == 7 * 3 * 5
+    assert tokens_of("best-of-n", told("best-of-n", n=7, max_tokens=5), few).written == (7 + 1) * 3 * 5
     assert tokens_of("sft", told("sft", max_tokens=5, max_prompt=10, batch=4, epochs=2), few).learned == 20 * (10 + 8)
 
 

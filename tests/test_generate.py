@@ -15,7 +15,7 @@ from training.generate import generate
 from training.looks import Looks
 from training.policies import log_probs, opened
 from training.policy_data import Prompt, Prompts
-from training.policy_settings import Generating, Named, PolicySettings
+from training.policy_settings import Generating, Looked, Named
 from training.rewarding import Rewarder
 from training.rewards.base import Message
 from training.run import Cancelled, Run
@@ -191,7 +191,7 @@ def taught(base, *, rank=4):
 
 
 def looks_of(folder, prompts=PROMPTS, **settings):
-    settings = PolicySettings(policy="made", samples=3, max_tokens=8, seed=1, **settings)
+    settings = Looked(policy="made", samples=3, max_tokens=8, seed=1, **settings)
     folder.mkdir(exist_ok=True)
     return Looks(Run.create(folder / "run", kind="ppo", module="x", title="toy", config=settings), settings, prompts)
 

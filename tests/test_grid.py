@@ -57,8 +57,9 @@ class Made:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of runs; whatever a test leaves at work there ends with it."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # as a job that another test ran in this process leaves it
     yield tmp_path / "runs"
     for state in (tmp_path / "runs").rglob("state.json"):
         one = engine.watch(Run(state.parent))
@@ -148,6 +149,34 @@ def test_cancelling_a_grid_cancels_what_runs_and_what_waits_and_it_can_be_resume
     assert made.ended() == "done"
     assert made.counted()["running"] == ["running 0", "running 1", "running 2"]  # it went on, it did not begin again
     assert made.notes().count("before begins") == 1
+
+
+def test_a_job_that_is_still_stopping_when_the_grid_is_resumed_goes_on_with_it(folder):
+    gate = folder / "gate"
+    made = Made(folder, {"stopping": {"gate": str(gate), "steps": 3}, "waiting": {"after": ["stopping"]}})
+    engine.start(made.run)
+    made.at_work("stopping")
+    killed(made.run)  # as one that was given no time to stop its jobs
+    job = made.jobs["stopping"]
+    pid = job.state().pid
+    os.kill(pid, signal.SIGSTOP)  # it has not looked yet whether it is to stop
+    job.stop.touch()
+    (made.run.folder / "progress.json").unlink()
+    engine.resume(made.run)
+    until(lambda: made.run.progress().message.startswith("stopping"))
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: made.notes().count("stopping begins") == 2 or engine.watch(made.run).status in OVER, seconds=60)
+    gate.touch()
+    assert made.ended() == "done"
+    assert made.counted()["stopping"] == [f"stopping {step}" for step in range(3)]
+
+
+def test_a_job_that_is_cancelled_the_moment_it_would_start_does_not_end_the_grid(folder):
+    made = Made(folder, {"unwanted": {}, "other": {}})
+    queue = grid._Queue(made.run, Grid.model_validate(made.run.config()))
+    engine.cancel(made.jobs["unwanted"])
+    queue._start(made.jobs["unwanted"].run_id)
+    assert (made.status("unwanted"), made.notes()) == ("cancelled", [])
 
 
 def test_a_job_that_somebody_cancels_while_it_waits_is_left_out(folder):

@@ -120,6 +120,21 @@ def test_what_was_learned_from_already_is_left_out(workspace):
     assert split.left_out == {SEEN: 3}
 
 
+def test_what_is_nearly_what_was_learned_from_is_left_out_too(workspace):
+    held = on("held out", LONG)
+    begun = on("held out", "Name a river in the north.")
+    import_rows(workspace, [hh(held, "a", "b"), hh(begun, "a", "b"), *numbered(40)])
+    longer = f"{begun}\n\nAssistant: Ob.\n\nHuman: More!"
+    learned = [hh(held.replace("next month", "next week"), "a", "b"), hh(longer, "a", "b")]
+    elsewhere = import_rows(workspace, learned, name="elsewhere")
+    seen = {workspace.pairs.pair(one).prompt_id for one in elsewhere}
+    assert {held, begun} <= {first(turns) for _, turns in chosen(workspace).held_out}
+    split = chosen(workspace, seen=seen)
+    assert {first(turns) for _, turns in split.held_out} & {held, begun} == set()
+    assert split.left_out == {SEEN: 2}
+    assert chosen(workspace, seen={"nobody knows this one"}).left_out == {}
+
+
 def test_a_prompt_that_does_not_end_in_a_human_turn_is_none(workspace):
     rows = [{"chosen": "\n\nAssistant: Hello.", "rejected": "\n\nAssistant: Hi."}, *numbered(20)]
     import_rows(workspace, rows)

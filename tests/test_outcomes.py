@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from curation import outcomes, outcomes_curves, outcomes_grid, outcomes_report, outcomes_wins, run_views, runs
+from curation.benchmark_report import p_value
 from curation.cli_outcomes import alignment as command
 from curation.outcomes_wins import Side
 from curation.pairs import unpacked
@@ -20,7 +22,7 @@ from curation.workspace import Workspace
 from tests.aligned import aligned, asked, samples_file
 from tests.conftest import Clock, import_rows, numbered
 from tests.raters import answer_all, item, set_up
-from tests.scored import give, prefer
+from tests.scored import give, known, prefer
 from training.policy_settings import PolicySettings
 from training.run import Run
 
@@ -172,6 +174,7 @@ def test_best_of_n_is_told_for_every_n_from_all_samples_and_its_kl_said_to_be_a_
     np.testing.assert_allclose(curve.found.points[-1].kl.value, np.log(16) - 15 / 16)
     assert outcomes_report.kl_words(curve) == "at most 1.84 (the bound of best of 16)"
     assert {row["KL"].startswith("at most") for row in outcomes_report.point_rows([curve])} == {True}
+    assert outcomes_report.curve_rows([curve])[0]["peak"].endswith("KL is its upper bound.")
     samples_file(run, PROMPTS, scores, log_p=np.full((12, 16), -30.0))
     workspace.scores.generation += 1
     sampled = outcomes_curves.curve(workspace, one, "gold").kl_sampled
@@ -186,6 +189,33 @@ def test_a_policy_whose_kl_was_not_measured_has_no_curve_and_says_so(workspace):
         "its KL from the start was not measured at every point"
     )
     assert outcomes_grid.common_distance(workspace, [made(workspace, "one")], "gold") is None
+
+
+def test_an_optimised_reward_that_is_not_known_is_not_told_as_if_it_were(workspace):
+    """Gold alone has scored the first, and the second optimised nothing: neither has a proxy to show."""
+    for name, optimised in (("one", "proxy"), ("two", "")):
+        aligned(workspace, name, {"gold": gold}, prompts=PROMPTS, points=(0, 4, 9), optimised=optimised)
+    known(workspace, "proxy")
+    for name, words in (("one", "undefined, because proxy tells nothing of these responses"), ("two", "")):
+        curve = outcomes_curves.curve(workspace, made(workspace, name), "gold")
+        (row,) = outcomes_report.curve_rows([curve])
+        assert row["optimised reward"] == words
+        assert row["gold"] == curve.found.points[-1].gold.words()
+        assert {one["optimised reward"] for one in outcomes_report.point_rows([curve])} == {words}
+        assert [one.reward for one in outcomes_report.lines([curve])] == ["gold"]
+        assert [one["proxy"] for one in curve.record()["points"]] == [None] * 3
+
+
+def test_what_is_kept_is_made_anew_when_anything_comes_in_and_the_rest_dropped(workspace):
+    aligned(workspace, "one", {"gold": gold}, prompts=PROMPTS)
+    assert outcomes_report.golds(workspace, [made(workspace, "one")]) == ["gold"]
+    assert outcomes.kept(workspace, ("answers", "one"), list) != []  # kept: not made again
+    aligned(workspace, "two", {}, prompts=PROMPTS)  # without any score
+    assert set(outcomes.made(workspace)) == {"one", "two"}
+    give(workspace, "late", {one.response_id: float(n) for n, one in enumerate(outcomes.answers(workspace, "two"))})
+    assert outcomes.scorers(workspace, "two") == ["late"]
+    since, held = workspace.held["outcomes"]
+    assert (since, ("scorers", "one") in held) == (workspace.scores.generation, False)
 
 
 # ---- win rates
@@ -304,6 +334,7 @@ def test_the_table_of_algorithms_and_reward_models_is_what_was_planted(grid):
     assert beyond.p is not None
     assert sum(one.beyond_additive.value for one in beyond.cells.values()) == pytest.approx(0.0)
     assert len(outcomes_report.beyond_rows(beyond)) == 2
+    assert "over 12 runs (3 seeds of each)" in outcomes_report.interaction_words(beyond)
 
 
 def test_a_win_rate_never_leaves_0_to_1(grid):
@@ -321,7 +352,16 @@ def test_what_cleaning_does_is_paired_by_seed_and_prompt(grid):
     assert one.difference.value == pytest.approx(np.mean([10 * 0.05 * 0.4 / spread_of(seed) for seed in range(3)]))
     assert (one.data, one.release, one.seeds, one.difference.n) == ("small", "release:clean", 3, 3)
     assert one.cleaned.value - one.original.value == pytest.approx(one.difference.value)
-    assert outcomes_grid.cleaning(grid, [m for m in some if m.seed == 0 or not m.cleaned], "gold", "gain")[0].seeds == 1
+    alone = outcomes_grid.cleaning(grid, [m for m in some if m.seed == 0 or not m.cleaned], "gold", "gain")[0]
+    assert (alone.seeds, alone.p, alone.adjusted) == (1, None, None)
+
+
+def test_the_effects_of_cleaning_are_many_and_held_to_holm(grid):
+    found = outcomes_grid.cleaning(grid, outcomes_report.chosen(grid, "grid").made, "gold", "gain")
+    assert len(found) == 4
+    assert [(one.p < 0.05) for one in found] == [not one.difference.low <= 0 <= one.difference.high for one in found]
+    assert [one.adjusted for one in found] == pytest.approx(multipletests([one.p for one in found], method="holm")[1])
+    assert [row["p (Holm)"] for row in outcomes_report.cleaning_rows(found)] == [p_value(one.adjusted) for one in found]
 
 
 def test_gains_at_equal_kl_lie_on_the_line_between_two_points(grid):
@@ -447,6 +487,39 @@ def test_responses_of_a_dot_are_shown_with_their_scores_and_how_far_they_are(wor
 
 
 # ---- runs as the page shows them
+
+
+def test_a_pick_of_best_of_n_is_shown_whichever_sample_it_is(workspace):
+    aligned(
+        workspace, "bon", {"gold": lambda p, n, s, who: float(n)}, prompts=PROMPTS, points=(1, 4), picked=("gold",),
+        kind="best-of-n", number=lambda p, n, s, who: n - 1, kl=lambda p, n: None,
+        text=lambda p, n, s, who: f"sample {n - 1} to {p}",
+    )  # fmt: skip
+    aligned(workspace, "one", {"gold": gold}, prompts=PROMPTS[:2])
+    prompt = PROMPTS[3].prompt_id
+    found = outcomes_report.responses(workspace, prompt, [("bon/gold", 1), ("bon/gold", 4), ("one", 10)])
+    assert [text for _, text in found.responses] == ["sample 0 to 3", "sample 3 to 3"]
+    assert found.notes == ("gold 1", "gold 4")
+    assert found.absent == ("one, at 10",)
+    with pytest.raises(ValueError, match="none of one has answered the prompt"):
+        outcomes_report.responses(workspace, prompt, [("one", 10)])
+
+
+def test_what_gold_picked_is_no_cell_of_the_grid_and_leaves_gold_gold(workspace):
+    """Best-of-n is picked by all that score it. So the optimised one is gold to nothing but the picks of gold."""
+    aligned(workspace, "ppo", {"proxy": proxy, "length": gold}, prompts=PROMPTS, optimised="proxy", cell=cell())
+    aligned(
+        workspace, "bon", {"proxy": lambda p, n, s, who: proxy(p, n), "length": lambda p, n, s, who: gold(p, n)},
+        prompts=PROMPTS, points=(1, 4), picked=("proxy", "length"), kind="best-of-n", kl=lambda p, n: None,
+        cell=cell("best-of-n", "", "", picked={"proxy": {"recipe": "", "data": ""}}),
+    )  # fmt: skip
+    some = outcomes_report.chosen(workspace, "grid").made
+    assert [one.generator for one in some if one.aside] == ["bon/length"]
+    assert outcomes_report.golds(workspace, some) == ["length"]
+    assert outcomes_report.standing_rows(workspace, some, ["length"]) == []
+    cells = outcomes_grid.cells(workspace, some, "length", "win rate")
+    assert {data: set(found) for data, found in cells.items()} == {"small": {("ppo", "proxy"), ("best-of-n", "proxy")}}
+    assert set(outcomes_grid.by_model(workspace, some, "length", "win rate")) == {"proxy"}
 
 
 def test_the_jobs_of_a_grid_stand_within_it(workspace):

@@ -141,7 +141,21 @@ def test_a_peak_that_prompts_do_not_agree_on_is_told_as_perhaps():
     assert found.verdict == "perhaps"
     assert found.peak.d.high == pytest.approx(2.5)
     assert 0.025 < found.peak.still_rising < 0.975
-    assert f"In {found.peak.still_rising:.0%} of the redraws it still rises" in found.words
+    assert found.words.startswith("Gold perhaps peaks at KL")
+    assert f"falls beyond: in {found.peak.still_rising:.0%} of the redraws it still rises" in found.words
+
+
+@pytest.mark.parametrize("form", ["best-of-n", "rl"])
+def test_a_peak_that_one_prompt_makes_is_told_as_perhaps(form):
+    """It alone goes far, and falls. A redraw without it ends nearer, and rises to its own end: 29 of 30 do so (29/30)^30."""
+    noise, along = rng(1).normal(size=(6, 30)), np.linspace(0, 1, 5)[:, None]
+    kl, gold = 2 * along**2 * (1 + 0.2 * noise[5]), along + 0.1 * noise[:5]
+    kl[:, 0], gold[:, 0] = 400 * along[:, 0] ** 2, along[:, 0] - 60 * along[:, 0] ** 2
+    gold[0] = 0.0
+    found = overoptimisation(kl, gold, gold, rng(), form=form)
+    assert found.peak.d.high < found.points[-1].d  # as if it were certain
+    assert found.peak.still_rising == pytest.approx((29 / 30) ** 30, abs=0.06)
+    assert found.verdict == "perhaps"
 
 
 def test_where_most_redraws_rise_to_the_end_the_words_say_where_a_peak_could_be():
@@ -157,6 +171,16 @@ def test_gold_that_falls_from_the_start_never_rises():
     kl, gold = exact("best-of-n", -1.0, 0.2)
     found = overoptimisation(kl, gold, gold, rng(), form="best-of-n", resamples=20)
     assert (found.verdict, found.peak.d.value) == ("never rises", 0.0)
+
+
+def test_the_upright_beginning_of_the_rl_form_is_no_rise():
+    """d (a - b log d) rises at first for any b > 0: of gold that falls all the way its peak lies before the first point."""
+    d, noise = np.linspace(0, 3, 6)[:, None], rng(2).normal(size=(6, 30))
+    gold = -0.3 * d + 0.3 * noise
+    found = overoptimisation(np.repeat(d**2, 30, axis=1), gold, gold, rng(), form="rl", resamples=100)
+    assert found.fit.b.value > 0
+    assert 0 < found.peak.d.value < 0.6
+    assert (found.verdict, found.words) == ("never rises", "Gold never rises: it is highest at the start.")
 
 
 def test_a_curve_that_bends_upwards_has_no_peak():

@@ -209,6 +209,18 @@ def test_the_start_stays_what_it_was_and_the_saved_policy_is_what_it_has_become(
     assert opened(str(tmp_path / "model")).stops == policy.stops
 
 
+@pytest.mark.parametrize("rank", [4, 0], ids=["adapter", "whole"])
+def test_a_policy_is_saved_without_a_second_copy_where_it_is(llama, tmp_path, monkeypatch, rank):
+    def copied(weight, memo):
+        raise AssertionError("a weight was copied on its own device")
+
+    policy = opened(str(llama), lora_rank=rank, trainable=True)
+    monkeypatch.setattr(torch.nn.Parameter, "__deepcopy__", copied)
+    policy.save(tmp_path / "model")
+    assert (tmp_path / "model" / "model.safetensors").exists()
+    assert all(weight.requires_grad == (rank == 0 or "lora_" in name) for name, weight in policy.model.named_parameters())
+
+
 def test_a_policy_trained_whole_keeps_float32_weights_where_it_computes_in_bfloat16(llama, tmp_path):
     policy = opened(str(llama), trainable=True, precision="bfloat16")
     ids = torch.tensor([[5, 9, 3, 7]])

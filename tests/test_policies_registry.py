@@ -189,6 +189,11 @@ def test_what_it_began_from_is_told_down_to_the_first(workspace: Workspace, tiny
     policies.take_in(workspace, left(workspace, "two", ROWS, model=tiny, base=first, learned=(4,)))
     lineage = json.loads(workspace.policies.policy("two").lineage)
     assert [lineage["base"]["policy"], lineage["base_lineage"]["base"]["policy"]] == ["one", "base"]
+    policies.register(workspace, "alias", str(tiny), "ana")
+    run = left(workspace, "three", ROWS, model=tiny, base=str(tiny))
+    write_json(run.input / policies.SPLIT, {"base": "alias"})
+    policies.take_in(workspace, run)
+    assert json.loads(workspace.policies.policy("three").lineage)["base"]["policy"] == "alias"
     assert lineage["base_lineage"]["base_lineage"]["kind"] == "given"
     assert workspace.policies.learned("two") == {asked(4).prompt_id, asked(5).prompt_id}
     words = "\n".join(policy_view.in_words(workspace.policies.policy("two")))
@@ -221,6 +226,38 @@ def test_who_was_only_generated_from_is_its_base_and_picks_have_no_model(workspa
     (row,) = [one for one in policy_view.rows(workspace) if one["policy"] == "best"]
     assert row["KL"] == f"at most {math.log(4) - 3 / 4:.2f} (bound, n = 4)"
     assert (row["responses"], row["reward model"]) == (4, "proxy")
+
+
+def told_by(run: Run, **settings: Any) -> None:
+    """The same run, that was told otherwise."""
+    summary = json.loads((run.output / SUMMARY).read_text())
+    write_json(run.output / SUMMARY, {**summary, "settings": {**summary["settings"], **settings}})
+
+
+def test_scores_come_in_under_the_name_of_the_model_that_gave_them_alone(workspace: Workspace) -> None:
+    run = left(workspace, "one", ROWS, scores={"new": [1.0, 2.0, 3.0, 4.0]})
+    told_by(run, scored_by=[Named(name="new", run="/where/it/was/runs/20261101-reward").model_dump(mode="json")])
+    says = "the reward model 'new' that run 20261101-reward trained is not in: resume that run first"
+    with pytest.raises(ValueError, match=says):
+        policies.take_in(workspace, run)
+    known(workspace, "new")  # what somebody else registered meanwhile
+    with pytest.raises(ValueError, match=says):
+        policies.take_in(workspace, run)
+    told_by(run, scored_by=[{"name": "new", "family": "length", "run": "", "fingerprint": "0123"}])
+    with pytest.raises(ValueError, match="'new' is another reward model here than the one that scored"):
+        policies.take_in(workspace, run)
+    assert workspace.policies.all() == []
+    assert workspace.scores.scores("new") == {}
+
+
+def test_a_policy_waits_for_the_one_it_began_from_whose_prompts_are_its_own(workspace: Workspace, tiny: Path) -> None:
+    first = left(workspace, "one", ROWS, model=tiny, learned=(5,))
+    second = left(workspace, "two", ROWS, model=tiny, base=str(first.folder / "model"), learned=(4,))
+    with pytest.raises(ValueError, match="the policy of run 20261102-one, from which it began, is not in"):
+        policies.take_in(workspace, second)
+    policies.take_in(workspace, first)
+    policies.take_in(workspace, second)
+    assert workspace.policies.learned("two") == {asked(4).prompt_id, asked(5).prompt_id}
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
@@ -362,6 +399,9 @@ def test_a_model_that_compares_gets_every_two_last_answers_to_a_prompt(workspace
     _, duels = handed(workspace, tmp_path / "picks", policies="best, one", reward_model="duel")
     said = [{json.loads(one[side])[0][1] for side in ("first", "second")} for one in duels]
     assert sorted(map(sorted, said)) == [["one 0 8 0", "pick 0"], ["one 1 8 0", "pick 1"]]
+    policies.take_in(workspace, left(workspace, "far", [(7, 8, 0, "elsewhere")]))
+    with pytest.raises(ValueError, match="policies one, far have no prompt in common"):
+        handed(workspace, tmp_path / "apart", policies="one,far", reward_model="duel")
     with pytest.raises(ValueError, match="duel compares two responses: expected two policies or more, not policy one alone"):
         handed(workspace, tmp_path / "alone", policies="one", reward_model="duel")
 
@@ -372,6 +412,7 @@ def test_a_model_that_compares_gets_every_two_last_answers_to_a_prompt(workspace
         ({"policies": "one", "dataset": "small"}, "a scoring wants a dataset or a study"),
         ({"policies": "one", "probes": True}, "go with dataset=NAME, not with policies"),
         ({"policies": "nobody"}, "no responses of a policy 'nobody': there are some of one"),
+        ({"policies": ","}, "policies is ',': expected names of policies, with commas"),
         ({"dataset": "small", "points": "last"}, "points goes with policies=NAMES"),
     ],
 )

@@ -1,7 +1,11 @@
 """What runs of policies are handed: prompts on the right side, pairs under the right labels, models by name; and one done."""
 
 import json
+import math
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,9 @@ from tests.conftest import hh, import_rows, numbered
 from tests.scored import known
 from tests.test_policy_store import answers
 from tests.tiny_models import tiny_causal, tiny_tokenizer
+from training import engine
 from training.policy_settings import Named, Ppo
+from training.reward_settings import Training
 from training.run import Run
 
 Handed = Callable[..., tuple[Any, Path]]
@@ -213,6 +219,8 @@ def test_the_optimised_reward_model_scores_first_and_gold_ones_after_it(workspac
         ("sft", {"learning_rate": 2}, "learning_rate is 2: "),
         ("sft", {"cell": {"seed": 1}}, "there is no setting 'cell': expected one of policy, base, data"),
         ("sft", {"held_out": 1}, "leaves no pair to learn from"),
+        ("sft", {"temperature": math.inf}, "temperature is inf: input should be a finite number"),
+        ("generate", {"held_out": 0}, "held_out is 0, so that there is nothing to answer"),
         ("ppo", {"reward_model": "length", "held_out": 1}, "leaves no prompt to learn from"),
     ],
 )
@@ -225,6 +233,41 @@ def test_a_run_that_cannot_be_is_refused_in_a_sentence_and_leaves_no_folder(
         runs.start_run(workspace, kind, {"policy": "new", "data": "small", **wanted})
     assert "\n" not in str(error.value)
     assert [*workspace.runs.glob("*")] == []
+
+
+def test_of_two_sessions_that_start_a_run_of_one_name_at_once_one_is_refused(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_rows(workspace, numbered(30))
+    both, write = threading.Barrier(2), policy_training._write_data
+
+    def write_slowly(*given: Any) -> None:
+        with suppress(threading.BrokenBarrierError):  # both have found the name free, or the other has to wait
+            both.wait(timeout=0.5)
+        write(*given)
+
+    monkeypatch.setattr(policy_training, "_write_data", write_slowly)
+    monkeypatch.setattr(engine, "start", lambda run: None)
+
+    def start() -> str:
+        try:
+            return runs.start_run(workspace, "sft", {"policy": "new", "data": "small"}).run_id
+        except ValueError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        said = [one.result() for one in [pool.submit(start) for _ in range(2)]]
+    assert sum("a policy 'new' is being made" in one for one in said) == 1
+    assert len([*workspace.runs.iterdir()]) == 1
+
+
+def test_a_reward_model_that_is_being_trained_has_its_name_already(workspace: Workspace) -> None:
+    Run.create(
+        workspace.runs / "20261102-alignment.001-reward", kind="reward", module="training.reward", title="",
+        config=Training(model="coming"),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="a reward model 'coming' is being trained: choose another name, or cancel that run"):
+        reward_models.register(workspace, "coming", "length", {}, "ana")
 
 
 def test_what_the_model_cannot_read_together_is_refused_before_a_run_starts(workspace: Workspace, tmp_path: Path) -> None:
@@ -255,6 +298,7 @@ def test_the_settings_of_a_kind_are_those_that_people_give() -> None:
         assert found["scored_by"]["default"] == ""
         assert all(one["means"] for one in found.values())
         assert ("count" in found) == (kind not in ("generate", "best-of-n"))
+        assert ("samples" in found) == (kind != "best-of-n")  # whose samples are n
         assert ("reward_model" in found) == (kind in ("dpo", "ppo", "rloo"))
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.tiny_models import tiny_causal, tiny_classifier, tiny_tokenizer
-from training import curves, losses, policy_data, ppo, ppo_checkpoints, processes
+from training import curves, losses, policy_answers, policy_data, ppo, ppo_checkpoints, processes
 from training.log_probabilities import aligned, log_probs
 from training.policies import opened
 from training.policy_data import Prompt, Prompts
@@ -521,7 +521,9 @@ def test_the_summary_says_what_was_made_and_the_policy_opens_as_a_plain_model(un
     assert found["points"][0]["scores"].keys() == {"length"}
     told = curves.columns(undisturbed.folder)
     looked = sum(2 * length for length in told["held_out_length"] if length is not None)
-    assert (found["generated"], found["trained"]) == (told["tokens"][-1] + looked, 2 * 8 * sum(told["length"][1:]))
+    assert found["generated"] == told["tokens"][-1] + looked
+    asked = sum(map(len, opened(str(base)).prompt_ids(TURNS, 40)))  # texts are learned from, prompts with their answers
+    assert found["trained"] == 2 * (8 * sum(told["length"][1:]) + 6 * asked)
     assert "# Policy" in (undisturbed.folder / "model" / "README.md").read_text()
     assert not list((undisturbed.folder / "model").glob("adapter*"))
     assert list(undisturbed.checkpoints.iterdir()) == []
@@ -595,6 +597,41 @@ def test_cancelled_while_it_answers_it_loses_only_the_step_it_was_in(tmp_path, b
     check_same(run, undisturbed)
 
 
+def test_a_run_that_was_killed_when_it_was_all_but_done_leaves_no_checkpoints(undisturbed):
+    (undisturbed.checkpoints / "checkpoint-6").mkdir()
+    (undisturbed.checkpoints / "scores.part").touch()
+    ppo.train(undisturbed)
+    assert list(undisturbed.checkpoints.iterdir()) == []
+
+
+def test_where_every_answer_of_a_step_is_cut_the_run_says_that_the_reward_model_is_not_heard(tmp_path, base, capsys):
+    run = new_run(tmp_path / "run", base, max_tokens=1, max_steps=2, max_prompt=12)
+    ppo.train(run)
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "whatever the reward model says" in line]
+    assert said == (
+        "step 1: no answer ended within 1 tokens (max_tokens): each was told -1 (no_stop), whatever the reward model says of "
+        "it. A higher max_tokens, or missing_stop=score, lets it be heard"
+    )
+    notes = summary_of(run)["notes"]
+    assert [note for note in notes if note.startswith("in 2 of 2 steps no answer ended within 1 tokens")]
+    read = opened(str(base)).prompts_read(TURNS, 12)
+    assert f"{read.truncated.sum()} prompts were longer than 12 tokens and lost their beginning" in notes
+    assert "1 held-out prompts were longer than 12 tokens and lost their beginning" in notes
+
+
+def test_answers_that_are_shown_stay_whole_lines_whatever_they_say_and_later_ones_are_dropped(tmp_path, base):
+    run = new_run(tmp_path / "run", base)
+    policy_answers.show(run, [{"step": step, "prompt": [], "response": "a\u2028b\x85c\n", "reward": 1.0} for step in (1, 2, 3)])
+    with (run.output / "samples.jsonl").open("a") as file:
+        file.write('{"step": 1, "pro')  # killed half-way
+    policy_answers.keep_until(run, 2)
+    lines = (run.output / "samples.jsonl").read_text().splitlines()
+    assert [(json.loads(line)["step"], json.loads(line)["response"]) for line in lines] == [
+        (1, "a\u2028b\x85c\n"),
+        (2, "a\u2028b\x85c\n"),
+    ]
+
+
 def test_a_finished_run_does_nothing_again(undisturbed):
     before = (undisturbed.folder / "model" / "model.safetensors").stat().st_mtime_ns
     ppo.train(undisturbed)
@@ -608,7 +645,7 @@ def test_a_checkpoint_holds_the_random_states_and_only_the_last_two_are_kept(tmp
         ppo_checkpoints.save(tmp_path, step, {"step": step}, ALONE)
     drawn_before = (torch.rand(3), np.random.rand(3))
     assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-3"]
-    found = ppo_checkpoints.load(ppo_checkpoints.last(tmp_path), torch.device("cpu"), ALONE)
+    found = ppo_checkpoints.load(ppo_checkpoints.last(tmp_path), ALONE)
     assert found == {"step": 3}
     assert torch.equal(torch.rand(3), drawn_before[0])
     np.testing.assert_array_equal(np.random.rand(3), drawn_before[1])

@@ -169,6 +169,14 @@ def test_the_scale_is_that_of_answers_of_the_start_and_measured_once(tmp_path, b
     assert np.mean(sizes) > 1
 
 
+def test_where_every_answer_of_a_step_is_cut_the_run_says_that_the_reward_model_is_not_heard(tmp_path, base, capsys):
+    run = trained(run_of(tmp_path / "run", base, prompts=prompts_of(4, 0), batch=2, max_tokens=1, no_stop=-2.0))
+    said = [line for line in capsys.readouterr().out.splitlines() if "no answer ended within 1 tokens" in line]
+    assert len(said) == 1
+    assert said[0].startswith("step 1: no answer ended within 1 tokens (max_tokens): each was told -2 (no_stop)")
+    assert summary_of(run)["notes"][-1].startswith("in 2 of 2 steps no answer ended")
+
+
 def test_it_ends_with_a_sentence_where_nothing_is_said(tmp_path, base):
     prompts = prompts_of(2, 0)
     bench = bench_of(tmp_path, base, prompts)

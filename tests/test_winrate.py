@@ -14,6 +14,7 @@ from curation.stats.winrate import (
     interaction,
     length_controlled,
     over_seeds,
+    p_of_no_effect,
     preferred,
     quality_against_outcome,
     table,
@@ -166,6 +167,20 @@ def test_the_effect_of_cleaning_is_paired_by_seed_and_prompt():
         effect(original, release[:2])
 
 
+def test_the_p_of_no_effect_is_students_and_agrees_with_the_interval():
+    values = np.array([[0.1], [0.5], [0.3], [0.8]])
+    assert p_of_no_effect(values) == pytest.approx(stats.ttest_1samp(values[:, 0], 0).pvalue)
+    for shift in (0.0, 0.4, 0.8, 1.6):
+        table = shift + rng(9).normal(size=(3, 1)) / 4 + rng(10).normal(size=(3, 20))
+        found, p = over_seeds(table), p_of_no_effect(table)
+        assert (p < 0.05) == (not found.low <= 0 <= found.high)
+        edge = p_of_no_effect(table - found.low)
+        assert edge == pytest.approx(0.05)
+    assert p_of_no_effect(values[:1]) is None
+    assert p_of_no_effect(np.ones((3, 4))) is None
+    assert p_of_no_effect(np.zeros((2, 0))) is None
+
+
 # Algorithm x reward model
 
 
@@ -229,6 +244,13 @@ def test_the_interval_of_few_reward_models_is_fishers():
     half = 1.959964 * np.sqrt((1 + rho**2 / 2) / 4)
     assert found.spearman[:3] == pytest.approx((rho, np.tanh(np.arctanh(rho) - half), np.tanh(np.arctanh(rho) + half)))
     assert (found.pearson.n, found.pearson.of) == (7, "reward models")
+
+
+def test_few_reward_models_in_one_order_have_no_interval_and_it_says_why():
+    found = quality_against_outcome(np.array([0.5, 0.6, 0.7, 0.8]), np.array([0.1, 0.2, 0.3, 0.9]))
+    why = "both put them in one order, or in its reverse, which so few can do by chance"
+    assert (found.spearman.value, found.spearman.low, found.spearman.undefined) == (pytest.approx(1.0), None, why)
+    assert found.pearson.low is not None
 
 
 def test_three_reward_models_or_models_all_alike_say_nothing():

@@ -4,14 +4,14 @@
     input/prompts.parquet       what is answered: the held-out ones. See training/policy_data.py
     checkpoints/GROUPxSIZE/     samples-K.parquet, and what a reward model says of them, scores-NAME-K.parquet
     output/samples.parquet      prompt_id, sample, text, tokens, stopped, log_p, and for each reward model score/NAME, cut/NAME
-    output/responses.parquet    the picks: `reward_model` picked this one as the best of the first `point` samples
+    output/responses.parquet    the picks: `reward_model` picked this one as the best of the first `point` samples; at point 0
+                                one more sample, that no pick was chosen against: what the start answers
     output/summary.json         what was done; it is written last
 
 `log_p` is the log-probability, in nats, of the whole response with its stop token, at the temperature it was sampled with. A
 part that is there is not computed again, and memory holds one part at a time: so many prompts, so many samples of each.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -45,6 +45,7 @@ _SECONDS, _CUT = b"seconds", b"cut prompts"  # what is written into a file besid
 def answer(run: Run) -> None:
     """The job. Raises ValueError, OSError or MemoryError with a sentence that says why it cannot go on."""
     if (run.output / SUMMARY).exists():
+        run.drop_checkpoints()  # it may have been stopped just before that
         return
     settings = BestOfN.model_validate(run.config())
     policy_card.code_version()  # as the code is now
@@ -54,7 +55,7 @@ def answer(run: Run) -> None:
         raise ValueError(f"there are no {lacks}: expected at least one, to {'answer' if not prompts else 'pick the best by'}")
     for named in settings.scored_by:
         rewarding.family_of(named)  # one that cannot be used is better known before than after sampling
-    total = len(prompts) * settings.n
+    total = len(prompts) * (settings.n + 1)
     run.tell(0, total, "responses", f"opening {settings.base}", seconds=0)
     smaller = (
         "fewer tokens side by side (batch_tokens), fewer samples between two savings (at_once), shorter responses (max_tokens) "
@@ -62,8 +63,7 @@ def answer(run: Run) -> None:
     )
     with plain_reasons(run, smaller):
         _Samples(run, settings, prompts).answer()
-    for left in run.checkpoints.iterdir():
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    run.drop_checkpoints()
     run.tell(total, total, "responses", f"{total:,} responses to {len(prompts):,} prompts")
 
 
@@ -73,10 +73,11 @@ class _Samples:
     def __init__(self, run: Run, settings: BestOfN, prompts: list[Prompt]) -> None:
         self._run, self._settings, self._prompts = run, settings, prompts
         rows = _ON_GPU if _on_gpu(settings.device) else _ON_CPU
-        size = min(settings.at_once or rows, settings.n)
+        self._each = settings.n + 1  # and one that is in no pick: what the start itself answers
+        size = min(settings.at_once or rows, self._each)
         group = min(len(prompts), max(1, rows // size))
         longest = sorted(range(len(prompts)), key=lambda place: (-sum(len(one.content) for one in prompts[place].turns), place))
-        self._parts = parts_of(longest, n=settings.n, group=group, size=size)
+        self._parts = parts_of(longest, n=self._each, group=group, size=size)
         self._folder = run.checkpoints / f"{group}x{size}"
 
     def answer(self) -> None:
@@ -111,7 +112,7 @@ class _Samples:
         policy = opened(settings.base, precision=settings.precision, device=settings.device)
         read = policy.prompts_read([one.turns for one in self._prompts], settings.max_prompt)
         policy.check_fits(max(len(one) for one in read.ids), settings.max_tokens)
-        before = len(self._prompts) * settings.n - sum(one.responses for one in missing)
+        before = len(self._prompts) * self._each - sum(one.responses for one in missing)
         with policy.computing():
             for part in missing:
                 began = time.monotonic()
@@ -200,7 +201,7 @@ class _Samples:
 
     def _write(self) -> list[dict[str, Any]]:
         """Write all samples and the picks; returns what the picks come to, by reward model and n."""
-        total = len(self._prompts) * self._settings.n
+        total = len(self._prompts) * self._each
         self._run.tell(total - 1, total, "responses", "writing them", seconds=0)
         names = [named.name for named in self._settings.scored_by]
         best = Best(names, shown(self._settings.n), len(self._prompts))
@@ -236,7 +237,7 @@ class _Samples:
 
     def _tell(self, before: int, model: str, stage: int, done: int, _: int) -> None:
         """The bar counts a response by how much of it is done: sampled, and scored by each reward model."""
-        total = len(self._prompts) * self._settings.n
+        total = len(self._prompts) * self._each
         at = (stage * total + before + done) // (1 + len(self._settings.scored_by))
         words = f"{model} scores them: {before + done:,} of {total:,}" if model else f"{before + done:,} of {total:,} sampled"
         self._run.tell(min(at, total - 1), total, "responses", words)

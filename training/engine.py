@@ -1,5 +1,6 @@
 """Starts, watches, cancels and resumes runs. Each is a process of its own that outlives whoever started it."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -49,7 +50,10 @@ def watch(run: Run) -> State:
     if state.status != "running":
         return state
     cancelled = run.stop.exists()
-    error = "the process ended without a word (killed, or the machine went down)"
+    error = (
+        "the process ended without a word: it was killed, often since the machine's memory was full (then expected smaller "
+        "batches or shorter texts), or the machine went down"
+    )
     return _ended(run, state, "cancelled" if cancelled else "failed", None if cancelled else error)
 
 
@@ -133,7 +137,11 @@ def _await_start(run: Run, *, patience: float = 10.0) -> None:
 
 def _ended(run: Run, state: State, status: str, error: str | None) -> State:
     state = state.model_copy(update={"status": status, "error": error, "ended_at": datetime.now(UTC)})
-    run.write_state(state)
+    try:
+        run.write_state(state)
+    except OSError as full:
+        if full.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise  # on a full disk whoever looks next writes it down
     return state
 
 

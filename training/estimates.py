@@ -165,7 +165,7 @@ def tokens_of(kind: str, told: Mapping[str, Any], counts: Counts) -> Tokens:
     """What such a run writes, learns from and reads, its looks at held-out prompts included."""
     longest, prompt = int(told["max_tokens"]), min(counts.prompt, int(told["max_prompt"]))
     if kind in ("generate", "best-of-n"):
-        each = int(told.get("n", told["samples"])) * counts.held_out
+        each = (int(told["n"]) + 1 if kind == "best-of-n" else int(told["samples"])) * counts.held_out
         return Tokens(each * longest, 0, counts.held_out * prompt + 2 * each * (prompt + longest), each * (prompt + longest))
     batch = int(told["batch"]) * int(told["accumulate"])
     steps = max(1, -(-counts.train * int(told["epochs"]) // batch))

@@ -77,7 +77,7 @@ class _Queue:
         self._runs = {one: Run(run.folder.parent / one) for one in self._jobs}
         self._places = _places(grid.at_once)
         self._states = self._looked()
-        self._again = {one for one, state in self._states.items() if state.status in ("failed", "cancelled")}
+        self._again = {one for one, state in self._states.items() if self._is_resumed(one, state)}
         self._file = run.checkpoints / _PLACES
         at: dict[str, str] = json.loads(self._file.read_text()) if self._file.exists() else {}
         self._at = {one: at.get(one, "") for one, state in self._states.items() if state.status == "running"}
@@ -133,8 +133,9 @@ class _Queue:
                 self._drop(one, "the grid was cancelled")
         for one in self._at:
             self._runs[one].stop.touch()  # all at once, so that they stop side by side
+        until = time.monotonic() + _PATIENCE  # for all of them together
         for one in self._at:
-            engine.cancel(self._runs[one], patience=_PATIENCE)
+            engine.cancel(self._runs[one], patience=max(0.0, until - time.monotonic()))
 
     def wrong(self) -> list[str]:
         """The jobs that did not end well, each with its reason."""
@@ -149,6 +150,10 @@ class _Queue:
     def _looked(self) -> dict[str, State]:
         return {one: engine.watch(run) for one, run in self._runs.items()}
 
+    def _is_resumed(self, one: str, state: State) -> bool:
+        """Whether it is to go on: it failed, it was cancelled, or it was asked to stop with the grid and is about to."""
+        return state.status in ("failed", "cancelled") or (state.status == "running" and self._runs[one].stop.exists())
+
     def _waits(self, one: str) -> bool:
         """Whether it is still to be started by this process."""
         return self._states[one].status == "queued" or one in self._again
@@ -161,6 +166,9 @@ class _Queue:
         if free is None or len(self._at) >= len(self._places):
             return
         run = self._runs[one]
+        self._states[one] = engine.watch(run)  # somebody may have cancelled or resumed it this very moment
+        if self._states[one].status in ("running", "done") or not self._waits(one):
+            return
         self._again.discard(one)
         self._at[one], self._began[one] = free.name, time.time()
         write_json(self._file, self._at)

@@ -23,7 +23,7 @@ from training import policy_data, rewarding
 from training.log_probabilities import log_probs
 from training.policies import Policy
 from training.policy_data import Answer, Prompt
-from training.policy_settings import Named, PolicySettings
+from training.policy_settings import Looked, Named
 from training.rewards.base import Message
 from training.rewards.packing import Ids
 from training.run import Run, say
@@ -52,7 +52,7 @@ class Looks:
     """The looks of one run, taken and kept."""
 
     def __init__(
-        self, run: Run, settings: PolicySettings, prompts: list[Prompt], *, measured: bool = True, top_p: float = 1.0,
+        self, run: Run, settings: Looked, prompts: list[Prompt], *, measured: bool = True, top_p: float = 1.0,
         top_k: int = 0,
     ) -> None:  # fmt: skip
         """`measured`: whether log pi - log pi_start of each answer is computed; a policy that is its own start has none."""

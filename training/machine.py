@@ -38,6 +38,21 @@ def gpus() -> tuple[str, ...]:
     return tuple(named[:count] or map(str, range(count)))
 
 
+def see_one_gpu(number: str = "") -> None:
+    """Leave this process one GPU, the one of this number among those it sees or the first: trainers refuse several that no
+    launcher shares out. To be called before PyTorch has asked for any."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    named = [one.strip() for one in (seen or "").split(",") if one.strip()]
+    if seen is None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = number or "0"
+    elif named:
+        if int(number or 0) >= len(named):
+            raise ValueError(
+                f"device is cuda:{number}, and CUDA_VISIBLE_DEVICES is {seen!r}: expected one of these by its place"
+            )
+        os.environ["CUDA_VISIBLE_DEVICES"] = named[int(number or 0)]
+
+
 @cache
 def machine(device: str = "auto") -> Machine:
     """This machine, or one of its GPUs, measured in half a second; a GPU takes as long as PyTorch takes to start."""

@@ -26,7 +26,11 @@ class Part(NamedTuple):
 
 
 class Pick(NamedTuple):
-    """The sample of a prompt that a reward model scores highest among the first `n`, as a row of samples.parquet."""
+    """The sample of a prompt that a reward model scores highest among the first `n`, as a row of samples.parquet.
+
+    With n = 0 it is the sample after all of these: what the start answers, which no pick was chosen against. The best of n set
+    against one of the n would win more often than it does.
+    """
 
     reward_model: str
     n: int
@@ -51,6 +55,7 @@ class Best:
     def __init__(self, names: Sequence[str], ns: Sequence[int], prompts: int) -> None:
         self._prompts = range(prompts)
         self._top = {(name, n): np.full(prompts, -np.inf) for name in names for n in ns}
+        self._names, self._last = names, max(ns)
         self._rows: dict[tuple[str, int, int], Mapping[str, Any]] = {}
 
     def see(self, part: Part, table: pa.Table) -> None:
@@ -66,10 +71,15 @@ class Best:
             for row in np.flatnonzero(found > top[places]):
                 self._rows[name, n, int(places[row])] = _row(table, int(row) * part.samples + int(first[row]))
             top[places] = np.maximum(top[places], found)
+        if part.first <= self._last < part.first + part.samples:
+            for number, place in enumerate(part.places):
+                own = _row(table, number * part.samples + self._last - part.first)
+                self._rows.update({(name, 0, place): own for name in self._names})
 
     def picks(self) -> list[Pick]:
         """All picks, by reward model, then n, then prompt in the order handed over."""
-        return [Pick(name, n, self._rows[name, n, place]) for name, n in self._top for place in self._prompts]
+        ns = [0, *dict.fromkeys(n for _, n in self._top)]
+        return [Pick(name, n, self._rows[name, n, place]) for name in self._names for n in ns for place in self._prompts]
 
 
 def _row(table: pa.Table, place: int) -> Mapping[str, Any]:
@@ -96,7 +106,7 @@ def points(picks: Sequence[Pick], names: Sequence[str]) -> list[dict[str, Any]]:
         found.setdefault((one.reward_model, one.n), []).append(one.row)
     return [
         {
-            "reward_model": name, "point": n, "n": len(rows), "kl": None, "kl_bound": log(n) - (n - 1) / n,
+            "reward_model": name, "point": n, "n": len(rows), "kl": None, "kl_bound": log(n) - (n - 1) / n if n else 0.0,
             "length": _mean(rows, "tokens"), "stopped": _mean(rows, "stopped"),
             "scores": {other: _mean(rows, SCORE + other) for other in names},
         }

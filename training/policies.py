@@ -108,9 +108,9 @@ class Policy:
         all; weights are of the computation's type."""
         half = folder.with_name(f"{folder.name}.part")
         shutil.rmtree(half, ignore_errors=True)
-        plain = copy.deepcopy(self.model)
+        plain = _on_cpu(self.model)
         plain.__dict__.pop("forward", None)  # of a model that is trained whole: see _computed_in
-        plain = plain.to("cpu", torch.float32)  # in bfloat16 a small change would be lost in the sum
+        plain = plain.to(torch.float32)  # in bfloat16 a small change would be lost in the sum
         if _is_lora(plain):
             plain = plain.merge_and_unload()
         plain.to(self.dtype).save_pretrained(half)
@@ -195,6 +195,16 @@ def with_adapter(model: Any, rank: int, seed: int) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return get_peft_model(model, wanted)
+
+
+def _on_cpu(model: Any) -> Any:
+    """A copy of the model on the CPU, made there: at the end of training a GPU may have no room for a second one."""
+    copies: dict[int, Any] = {}
+    for one in model.parameters():
+        copies[id(one)] = torch.nn.Parameter(one.detach().to("cpu", copy=True), requires_grad=False)
+    for one in model.buffers():
+        copies[id(one)] = one.detach().to("cpu", copy=True)
+    return copy.deepcopy(model, copies)
 
 
 def _asked_in_hh(prompt: Conversation, response: Conversation) -> str:

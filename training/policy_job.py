@@ -1,17 +1,16 @@
 """A run that trains a policy, from its settings to its summary: what SFT, DPO and RLOO share besides the loop itself."""
 
-import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from training import policies, policy_card, policy_data, rewarding
+from training import policies, policy_answers, policy_card, policy_data, rewarding
 from training.looks import Looks
+from training.machine import see_one_gpu
 from training.policies import Policy
 from training.policy_data import MODEL, SUMMARY, Prompts
-from training.policy_settings import Learning
+from training.policy_settings import Learning, OnPolicy
 from training.reasons import plain_reasons
 from training.run import Run, write_json
 
@@ -49,6 +48,7 @@ def train(run: Run, kind: str, settings: Learning, learn: Callable[[Bench], Lear
     Raises ValueError, OSError or MemoryError with a sentence that says why it cannot go on.
     """
     if (run.output / SUMMARY).exists():
+        run.drop_checkpoints()  # it may have been stopped just before that
         return
     policy_card.code_version()  # of the files as they are now
     settings = _on_one_gpu(settings)
@@ -58,25 +58,34 @@ def train(run: Run, kind: str, settings: Learning, learn: Callable[[Bench], Lear
         "(lora_rank)"
     )
     with plain_reasons(run, smaller):
-        learned, looks, seconds = _learned(run, settings, learn)
-        began = time.monotonic()
-        points = looks.finish()
-        found = policy_card.summary(
-            settings, kind, model=MODEL, steps=learned.steps, points=points, seconds=seconds + time.monotonic() - began,
-            generated=learned.generated + sum(round(one["n"] * one["length"]) for one in points), trained=learned.trained,
-            data_hash=learned.data_hash, notes=learned.notes,
-        )  # fmt: skip
-        (run.folder / MODEL / "README.md").write_text(policy_card.card(found), encoding="utf-8")
-        write_json(run.output / SUMMARY, found)
-    for left in run.checkpoints.iterdir():  # several times the size of the model
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
+        close(run, kind, settings, *_learned(run, settings, learn))
+
+
+def close(run: Run, kind: str, settings: Learning, learned: Learned, looks: Looks, seconds: float) -> None:
+    """What is left to do when the policy is saved and out of memory: score what it answered, and say what was made.
+
+    `seconds` is how long the work took so far, looks included.
+    """
+    began = time.monotonic()
+    points = looks.finish()
+    notes = policy_answers.notes_of(run, settings) if isinstance(settings, OnPolicy) else []
+    if looks.cut:
+        notes.append(f"{looks.cut:,} held-out prompts were longer than {settings.max_prompt:,} tokens and lost their beginning")
+    found = policy_card.summary(
+        settings, kind, model=MODEL, steps=learned.steps, points=points, seconds=seconds + time.monotonic() - began,
+        generated=learned.generated + sum(round(one["n"] * one["length"]) for one in points), trained=learned.trained,
+        data_hash=learned.data_hash, notes=[*learned.notes, *notes],
+    )  # fmt: skip
+    (run.folder / MODEL / "README.md").write_text(policy_card.card(found), encoding="utf-8")
+    write_json(run.output / SUMMARY, found)
+    run.drop_checkpoints()
     run.tell(learned.steps, learned.steps, "steps", f"{learned.steps:,} steps")
 
 
 def _on_one_gpu(settings: Learning) -> Learning:
-    """The trainer refuses several GPUs that no launcher shares out, and takes the first it sees."""
+    """The trainer takes the first GPU it sees."""
     kind, _, number = settings.device.partition(":")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", number or "0")
+    see_one_gpu(number)
     return settings.model_copy(update={"device": kind})
 
 

@@ -40,7 +40,6 @@ class PolicySettings(BaseModel):
     max_prompt: int = Field(512, ge=8, description="tokens read of a prompt; of a longer one the beginning is cut")
     max_tokens: int = Field(128, ge=1, description="tokens a response has at most")
     temperature: float = Field(1.0, gt=0, description="logits are divided by it, for sampling and for log-probabilities")
-    samples: int = Field(1, ge=1, description="responses to each held-out prompt, each time it is looked at")
     scored_by: tuple[Named, ...] = ()  # reward models that score the responses to held-out prompts
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the computation: auto is bfloat16 on a GPU, float32 on a CPU"
@@ -50,7 +49,13 @@ class PolicySettings(BaseModel):
     cell: dict[str, Any] = {}  # its place in a grid: alignment, algorithm, reward_model, data, seed
 
 
-class Generating(PolicySettings):
+class Looked(PolicySettings):
+    """The same of a run that looks at held-out prompts with so many responses; best-of-n has samples of its own."""
+
+    samples: int = Field(1, ge=1, description="responses to each held-out prompt, each time it is looked at")
+
+
+class Generating(Looked):
     """What a run is told that generates responses of a policy."""
 
     top_p: float = Field(1.0, gt=0, le=1, description="sample from the likeliest tokens that make up this share; 1: all")
@@ -64,7 +69,7 @@ class BestOfN(PolicySettings):
     at_once: int = Field(0, ge=0, description="samples of a prompt generated between two savings; 0: as many as fit")
 
 
-class Learning(PolicySettings):
+class Learning(Looked):
     """What every run is told that trains a policy."""
 
     max_steps: int = Field(0, ge=0, description="stop after so many steps; 0: no limit")
@@ -125,7 +130,11 @@ class OnPolicy(Learning):
 
     epochs: int = Field(1, ge=1, description="how often each prompt is answered")
     reward: Named
-    no_stop: float = Field(-1.0, description="the score, in standard deviations, of a response cut off without a stop token")
+    no_stop: float = Field(
+        -1.0,
+        description="the score of a response cut off without a stop token: in standard deviations, or without normalise on "
+        "the reward model's own scale",
+    )
     missing_stop: Literal["penalise", "score"] = Field(
         "penalise", description="a response without a stop token: give it no_stop, or what the reward model says"
     )

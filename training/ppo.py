@@ -10,8 +10,7 @@ process for each.
 A stopped run goes on from its last checkpoint, on a CPU to the very numbers of an undisturbed one.
 """
 
-import shutil
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from training import engine, policy_card, policy_data
 from training.policy_data import MODEL, SUMMARY
 from training.policy_settings import Ppo
 from training.reasons import plain_reasons
-from training.run import Run, say, write_json
+from training.run import Run, say
 
 if TYPE_CHECKING:
     from training.processes import Processes
@@ -31,6 +30,7 @@ def train(run: Run) -> None:
     from training.processes import ALONE, together
 
     if (run.output / SUMMARY).exists():
+        run.drop_checkpoints()  # it may have been stopped just before that
         return
     settings = Ppo.model_validate(run.config())
     count = _gpus(settings)
@@ -61,6 +61,7 @@ def _made(run: Run, settings: Ppo, share: "Processes") -> None:
     from training import rewarding
     from training.looks import Looks
     from training.policies import opened
+    from training.policy_job import Learned, close
     from training.ppo_loop import learn
 
     policy_card.code_version()  # as the code is now
@@ -80,29 +81,24 @@ def _made(run: Run, settings: Ppo, share: "Processes") -> None:
         return
     if not (run.folder / MODEL).exists():
         policy.save(run.folder / MODEL)
-    steps, seconds, tokens, notes = learner.steps, learner.seconds, learner.tokens, _notes(learner.scale, settings)
+    looks.look(policy, learner.steps)  # was taken; what it says of the prompts is known again
+    cut = int(policy.prompts_read(turns, settings.max_prompt).truncated.sum())
+    tokens, notes = learner.tokens, tuple(_notes(learner.scale, settings, cut))
+    learned = Learned(
+        learner.steps, tokens["trained"], tokens["generated"], policy_data.prompts_hash(prompts.train), notes
+    )  # fmt: skip
+    seconds = learner.seconds + sum(looks.at(point).seconds for point in looks.points())
     del policy, rewarder, learner  # their memory is that of the models that score
     rewarding.emptied()
-    began = time.monotonic()
-    points = looks.finish()
-    seconds += time.monotonic() - began + sum(looks.at(point).seconds for point in looks.points())
-    generated = tokens["generated"] + sum(round(one["n"] * one["length"]) for one in points)
-    found = policy_card.summary(
-        settings, "ppo", model=MODEL, steps=steps, points=points, seconds=seconds, generated=generated,
-        trained=tokens["trained"], data_hash=policy_data.prompts_hash(prompts.train), notes=notes,
-    )  # fmt: skip
-    (run.folder / MODEL / "README.md").write_text(policy_card.card(found), encoding="utf-8")
-    write_json(run.output / SUMMARY, found)
-    for left in run.checkpoints.iterdir():  # several times the size of the model
-        shutil.rmtree(left)
-    run.tell(steps, steps, "steps", f"{steps:,} steps")
+    close(run, "ppo", settings, learned, looks, seconds)
 
 
-def _notes(scale: tuple[float, float], settings: Ppo) -> list[str]:
-    if not settings.normalise:
-        return []
-    mean, spread = scale
-    return [f"rewards are scores less {mean:.6g}, divided by {spread:.6g}: mean and spread on answers of the start"]
+def _notes(scale: tuple[float, float], settings: Ppo, cut: int) -> Iterator[str]:
+    if cut:
+        yield f"{cut:,} prompts were longer than {settings.max_prompt:,} tokens and lost their beginning"
+    if settings.normalise:
+        mean, spread = scale
+        yield f"rewards are scores less {mean:.6g}, divided by {spread:.6g}: mean and spread on answers of the start"
 
 
 def _gpus(settings: Ppo) -> int:

@@ -43,9 +43,10 @@ def last(folder: Path) -> Path | None:
     return max((one for one in folder.glob("checkpoint-*") if one.suffix != ".part"), key=_step, default=None)
 
 
-def load(checkpoint: Path, device: torch.device, share: Processes) -> dict[str, Any]:
-    """The state that was kept; the random states become this process's."""
-    found: dict[str, Any] = torch.load(checkpoint / _STATE, map_location=device, weights_only=True)
+def load(checkpoint: Path, share: Processes) -> dict[str, Any]:
+    """The state that was kept, on the CPU: on a GPU it would stand beside what it is copied into; the random states become
+    this process's."""
+    found: dict[str, Any] = torch.load(checkpoint / _STATE, map_location="cpu", weights_only=True)
     beside = checkpoint / f"random-{share.rank}.pt"
     if beside.exists():  # it may go on with more processes than before
         _set_random(torch.load(beside, weights_only=True))

@@ -122,7 +122,7 @@ class Learner:
         self.control.adapt(numbers["kl"], len(places))
         said = round(numbers["length"] * len(places))
         self.tokens["generated"] += said
-        self.tokens["trained"] += said * settings.passes
+        self.tokens["trained"] += (said + round(self._sum(sum(map(len, answers.asked))))) * settings.passes
         self.done += 1
         self.answers = answers
         seconds = time.monotonic() - began

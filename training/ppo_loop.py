@@ -5,12 +5,10 @@ metrics.jsonl          a line a step; step 0 is what the start answers to held-o
 output/samples.jsonl   a few answers, every so many steps
 """
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from training import ppo_checkpoints
+from training import policy_answers, ppo_checkpoints
 from training.curves import Curves
 from training.policies import Policy
 from training.policy_settings import Ppo
@@ -21,8 +19,6 @@ from training.rewards.base import Conversation
 from training.run import Cancelled, Run, say
 from training.sampling import Tell
 
-SAMPLES = "samples.jsonl"
-_SHOWN = 4  # answers at a time
 _TIMES = 25  # that answers are shown in a run, about
 
 Look = Callable[[Policy, int], dict[str, float]]  # Looks.look
@@ -66,6 +62,7 @@ class _Book:
         self._saved = -1
         self._lines = -1  # the last step whose line is written
         self._curves: Curves | None = None
+        self._warned = False
 
     def resumed(self) -> bool:
         """Stand where the last checkpoint was written, if there is one."""
@@ -73,14 +70,14 @@ class _Book:
             return False
         learner, checkpoint = self._learner, ppo_checkpoints.last(self._run.checkpoints)
         if checkpoint is not None:
-            state = ppo_checkpoints.load(checkpoint, learner.policy.device, self._share)
+            state = ppo_checkpoints.load(checkpoint, self._share)
             learner.load(state)
             self.numbers, self._saved = state["numbers"], learner.done
         done = learner.done if checkpoint is not None else -1
         if self._share.first:
             self._curves = Curves(self._run.folder, after=done)
             self._lines = int(self._curves.last["step"] or 0) if self._curves.last else -1
-            _keep_until(self._run, done)
+            policy_answers.keep_until(self._run, done)
             if checkpoint is not None:
                 say(f"going on after step {done:,} of {learner.steps:,}")
         self._share.wait()
@@ -100,6 +97,7 @@ class _Book:
             if line:
                 self._curves.add(done, line)
             self._show(done)
+            self._warn(line)
         if done and (last or done % settings.save_every == 0):
             self.save()
             if self._curves is not None:
@@ -148,44 +146,28 @@ class _Book:
         if self._share.any(cancelled):
             raise Cancelled
 
+    def _warn(self, line: Numbers) -> None:
+        """A word, once, where the reward model was not heard in a step."""
+        words = policy_answers.nothing_heard(self._settings, line.get("stopped", 1.0))
+        if words and not self._warned:
+            self._warned = True
+            say(f"step {self._learner.done:,}: {words}")
+
     def _show(self, done: int) -> None:
         """A few of the step's answers, for people."""
         every = self._settings.look_every or max(1, self._learner.steps // _TIMES)
         answers = self._learner.answers
         if self._run is None or answers is None or (done % every and done not in (1, self._learner.steps)):
             return
-        path = self._run.output / SAMPLES
-        path.parent.mkdir(exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            for line in _samples(done, answers):
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        policy_answers.show(self._run, _samples(done, answers))
 
 
 def _samples(step: int, answers: Answers) -> list[dict[str, Any]]:
-    shown = zip(answers.prompts[:_SHOWN], answers.texts, answers.scores.tolist(), strict=False)
+    shown = zip(answers.prompts[: policy_answers.SHOWN], answers.texts, answers.scores.tolist(), strict=False)
     return [
         {"step": step, "prompt": [list(turn) for turn in prompt], "response": text, "reward": reward}
         for prompt, text, reward in shown
     ]
-
-
-def _keep_until(run: Run, step: int) -> None:
-    """Drop samples of steps that are done again."""
-    path = run.output / SAMPLES
-    if not path.exists():
-        return
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-    half = path.with_suffix(".part")
-    half.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    os.replace(half, path)
-
-
-def _step_of(line: str) -> float:
-    """The step of a line; half a line is of none."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
 
 
 def _words(learner: Learner, numbers: Numbers) -> str:

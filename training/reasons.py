@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from training.run import Cancelled, Run
 
+_FULL_MEMORY = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")  # the last is a GPU library's word
+
 
 @contextmanager
 def plain_reasons(run: Run, smaller: str) -> Iterator[None]:
@@ -20,6 +22,7 @@ def plain_reasons(run: Run, smaller: str) -> Iterator[None]:
         raise
     except Exception as error:
         if is_full_disk(error):
+            _clear_halves(run)  # the room they took is needed to write down how the run ended
             free = shutil.disk_usage(run.folder).free / 1e9
             raise OSError(
                 f"the disk with {run.folder} is full ({free:.1f} GB free): make room and resume the run, which goes on from "
@@ -29,6 +32,15 @@ def plain_reasons(run: Run, smaller: str) -> Iterator[None]:
             where = "memory" if isinstance(error, MemoryError) or "alloc_cpu" in str(error) else "GPU's memory"
             raise MemoryError(f"the {where} is full: expected {smaller}") from error
         raise
+
+
+def _clear_halves(run: Run) -> None:
+    """Remove what was half written."""
+    for half in run.folder.rglob("*.part"):
+        if half.is_dir():
+            shutil.rmtree(half, ignore_errors=True)
+        else:
+            half.unlink(missing_ok=True)
 
 
 def is_full_disk(error: BaseException) -> bool:
@@ -42,4 +54,4 @@ def is_full_memory(error: BaseException) -> bool:
     """Whether it is a full memory, the GPU's or the machine's: PyTorch's allocator on a CPU raises a bare RuntimeError."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL_MEMORY)

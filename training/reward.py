@@ -8,11 +8,11 @@
 A stopped run goes on from its last checkpoint, on a CPU to the very numbers of an undisturbed one.
 """
 
-import os
 import shutil
 from typing import Any
 
 from training import engine, model_card, reward_data
+from training.machine import see_one_gpu
 from training.reasons import plain_reasons
 from training.reward_data import MODEL, Trained
 from training.reward_settings import HEAD, Training
@@ -52,8 +52,7 @@ def _made(run: Run, settings: Training) -> Trained:
         from training.reward_head import train as train_head
 
         return train_head(run, settings, pairs)
-    # one process, one GPU: the trainer refuses several that no launcher shares out
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    see_one_gpu()
     from training.reward_classifier import train as train_classifier
 
     return train_classifier(run, settings, pairs)

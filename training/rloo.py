@@ -117,16 +117,13 @@ class _Trainer(Quiet, RLOOTrainer):
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *pictures: Any) -> list[list[int]]:
         """Responses to prompts each of which stands there as often as it is to be answered."""
-        settings, model = self._told, self._policy.model
+        settings = self._told
         number = self._step // (settings.accumulate * settings.passes)
-        training = model.training
-        model.eval()
         found = sampled(
             self._policy, prompt_ids[:: settings.drawn], samples=settings.drawn, max_tokens=settings.max_tokens,
             temperature=settings.temperature, seed=policy_pairs.seed_of(settings.seed, 1 + number),
             batch_tokens=settings.batch_tokens,
         )  # fmt: skip
-        model.train(training)
         return [list(one.ids) for some in found for one in some]
 
     def _get_per_token_logps_and_entropies(self, model: Any, *arguments: Any, **more: Any) -> Any:

@@ -1,24 +1,22 @@
 """What a policy is told its answers are worth in RLOO: scores on the scale of the start's, a fixed one for a cut answer."""
 
-import json
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from training import policy_pairs
+from training import policy_answers, policy_pairs
 from training.policy_data import Prompt
 from training.policy_job import Bench
 from training.policy_loop import Line
 from training.policy_settings import Rloo
 from training.rewarding import Rewarder
 from training.rewards.base import Numbers
+from training.run import say
 from training.sampling import sampled
 
 _SCALE = 256  # prompts, the first ones, whose answers by the start tell the scale of scores
 _ALIKE = 1e-6  # a spread of scores that are all alike
-_SHOWN = 4  # answers of a step that are written down
 
 
 class Scale(NamedTuple):
@@ -56,17 +54,17 @@ class Told:
 
     def __init__(self, bench: Bench, rewarder: Rewarder, prompts: Sequence[Prompt], scale: Scale) -> None:
         assert isinstance(bench.settings, Rloo)
-        self._settings, self._policy, self._file = bench.settings, bench.policy, bench.run.output / "samples.jsonl"
+        self._settings, self._policy, self._run = bench.settings, bench.policy, bench.run
         self._rewarder, self._prompts, self.scale = rewarder, prompts, scale
         self.generated, self.trained = 0, 0  # tokens so far
         self.stopped, self.score = 0.0, 0.0  # of the last answers: the share that ended, the mean score on its own scale
+        self._warned = False
 
     def go_on(self, trainer: Any, step: int, last: Line) -> None:
         """Go on after this step, with the last line of metrics."""
         self.generated, self.trained = (int(last.get(name) or 0) for name in ("tokens", "trained"))
         trainer._step = step * trainer.args.gradient_accumulation_steps
-        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True) if self._file.is_file() else []
-        self._file.write_text("".join(one for one in lines if _step_in(one) <= step), encoding="utf-8")
+        policy_answers.keep_until(self._run, step)
 
     def __call__(self, prompts: list[str], completion_ids: list[list[int]], trainer_state: Any, **more: Any) -> list[float]:
         """The rewards of the answers to the prompts of these places. Raises ValueError where all of them are empty."""
@@ -81,6 +79,10 @@ class Told:
         self.generated += sum(map(len, completion_ids))
         self.stopped, self.score = float(stopped.mean()), float(scores.mean())
         self._show(step, asked, texts, scores)
+        words = policy_answers.nothing_heard(self._settings, self.stopped)
+        if words and not self._warned:
+            self._warned = True
+            say(f"step {step:,}: {words}")
         found: list[float] = rewards.tolist()
         return found
 
@@ -93,11 +95,17 @@ class Told:
 
     def _show(self, step: int, asked: Sequence[Prompt], texts: Sequence[str], scores: Numbers) -> None:
         """Write some answers down, each to another prompt."""
-        with self._file.open("a", encoding="utf-8") as file:
-            for place in range(0, min(len(texts), _SHOWN * self._settings.drawn), self._settings.drawn):
-                turns = [list(turn) for turn in asked[place].turns]
-                line = {"step": step, "prompt": turns, "response": texts[place], "reward": float(scores[place])}
-                file.write(json.dumps(line) + "\n")
+        places = range(0, min(len(texts), policy_answers.SHOWN * self._settings.drawn), self._settings.drawn)
+        policy_answers.show(
+            self._run,
+            [
+                {
+                    "step": step, "prompt": [list(turn) for turn in asked[place].turns], "response": texts[place],
+                    "reward": float(scores[place]),
+                }
+                for place in places
+            ],
+        )  # fmt: skip
 
 
 def rewards_of(scores: Numbers, stopped: Sequence[bool] | Any, settings: Rloo, scale: Scale) -> Numbers:
@@ -106,10 +114,3 @@ def rewards_of(scores: Numbers, stopped: Sequence[bool] | Any, settings: Rloo, s
     if settings.missing_stop == "penalise":
         found[~np.asarray(stopped, np.bool_)] = settings.no_stop
     return found
-
-
-def _step_in(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf  # half a line, as a killed process leaves

@@ -7,6 +7,7 @@ JSON files are replaced atomically: a reader sees the old or the new one, never 
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -122,6 +123,11 @@ class Run:
         write_json(self.folder / "progress.json", told.model_dump(mode="json"))
         if self.stop.exists():
             raise Cancelled
+
+    def drop_checkpoints(self) -> None:
+        """Remove what a resume would go on from, several times the size of a model: the run is over."""
+        for left in self.checkpoints.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def log_end(self, *, lines: int = 30) -> str:
         """The last lines of the log."""

@@ -16,6 +16,7 @@ Form = Literal["best-of-n", "rl"]
 Verdict = Literal["over-optimised", "perhaps", "none seen", "never rises", "unknown"]
 FORMS: dict[Form, str] = {"best-of-n": "d (a - b d)", "rl": "d (a - b log d)"}
 AT_THE_END = 1e-9  # as a share of the largest distance
+DOUBT = 0.025  # of the redraws: of more that still rise at the end a peak is not certain
 _NO_FIT = "a fit needs three points at different distances from the start"
 
 
@@ -126,7 +127,7 @@ def _told(
         Peak(figure(where, _NO_FIT), figure(where**2, _NO_FIT), figure(high, _NO_FIT), _share(ends[1:]))
         for where, high, ends in ((at, height, at_end), (measured_at, measured_height, measured_at_end))
     )
-    verdict = _verdict(peak.d, bool(at_end[0] == 1), float(d.max(initial=0)))
+    verdict = _verdict(peak, bool(at_end[0] == 1), d, gold)
     words = _words(verdict, peak, rising)
     if at_end[0] == 1:
         peak = _without(peak, rising)
@@ -188,15 +189,19 @@ def _quality(form: Form, of: list[Figure], d: Numbers, gold: Numbers, weight: Nu
 # ---- in words
 
 
-def _verdict(at: Figure, at_the_end: bool, largest: float) -> Verdict:
-    """Over-optimised: the peak's whole interval lies before the largest distance seen. Perhaps: the peak alone does."""
+def _verdict(peak: Peak, at_the_end: bool, d: Numbers, gold: Numbers) -> Verdict:
+    """Over-optimised: the peak's whole interval lies before the largest distance seen, and hardly a redraw still rises at its
+    own largest. Perhaps: the peak alone lies before it. Never rises: also where the form has a peak before the first point
+    looked at (that of RL begins upright, whatever the data), but no point lies above the start."""
+    at, largest = peak.d, float(d.max(initial=0))
     if at.value is None:
         return "unknown"
     if at_the_end:
         return "none seen"
-    if at.value <= AT_THE_END * largest:
+    if at.value <= AT_THE_END * largest or (at.value < d[d > 0].min() and (gold.mean(axis=1) <= 0).all()):
         return "never rises"
-    return "over-optimised" if at.high is not None and at.high < largest * (1 - AT_THE_END) else "perhaps"
+    certain = at.high is not None and at.high < largest * (1 - AT_THE_END) and peak.still_rising < DOUBT
+    return "over-optimised" if certain else "perhaps"
 
 
 def _words(verdict: Verdict, peak: Peak, rising: str) -> str:
@@ -206,9 +211,11 @@ def _words(verdict: Verdict, peak: Peak, rising: str) -> str:
         low = f" The interval of the peak begins at KL {peak.kl.low:.3g}." if peak.kl.low is not None else ""
         return f"No over-optimisation seen: {rising}, as in {peak.still_rising:.0%} of the redraws.{low}"
     if verdict == "never rises":
-        return "Gold never rises: in the fit it is highest at the start."
-    doubt = f" In {peak.still_rising:.0%} of the redraws it still rises at the largest KL seen." if verdict == "perhaps" else ""
-    return f"Gold peaks at KL {peak.kl.words()}, and falls beyond.{doubt}"
+        return "Gold never rises: it is highest at the start."
+    if verdict == "perhaps":
+        doubt = f"in {peak.still_rising:.0%} of the redraws it still rises at the largest KL seen"
+        return f"Gold perhaps peaks at KL {peak.kl.words()}, and falls beyond: {doubt}."
+    return f"Gold peaks at KL {peak.kl.words()}, and falls beyond."
 
 
 def _without(peak: Peak, reason: str) -> Peak:

@@ -133,13 +133,37 @@ def over_seeds(outcomes: Numbers) -> Figure:
     """
     from scipy.stats import t  # a second to import, wanted only here
 
-    outcomes = outcomes[:, ~np.isnan(outcomes).any(axis=0)]
-    seeds, prompts = outcomes.shape
+    outcomes = _of_every_seed(outcomes)
     if not outcomes.size:
         return Figure(None, None, None, 0, "seeds", "no prompt has an outcome in every seed")
-    mean = float(outcomes.mean())
+    mean, seeds = float(outcomes.mean()), len(outcomes)
     if seeds < 2:
         return Figure(mean, None, None, seeds, "seeds", "an interval needs at least 2 seeds")
+    error, freedom = _error(outcomes)
+    if not error:
+        return Figure(mean, None, None, seeds, "seeds", "every seed gives the same")
+    half = float(t.ppf(0.975, freedom)) * error
+    return Figure(mean, mean - half, mean + half, seeds, "seeds")
+
+
+def p_of_no_effect(outcomes: Numbers) -> float | None:
+    """How likely a mean of (seeds, prompts) so far from 0 is where it is 0: two-sided, by the t of `over_seeds`' interval, so
+    below 0.05 where that leaves 0 out. None where there is no interval."""
+    from scipy.stats import t  # a second to import, wanted only here
+
+    outcomes = _of_every_seed(outcomes)
+    error, freedom = _error(outcomes) if outcomes.size and len(outcomes) > 1 else (0.0, 1.0)
+    return float(2 * t.sf(abs(float(outcomes.mean())) / error, freedom)) if error else None
+
+
+def _of_every_seed(outcomes: Numbers) -> Numbers:
+    """Without the prompts that lack a number in a seed."""
+    return np.asarray(outcomes[:, ~np.isnan(outcomes).any(axis=0)])
+
+
+def _error(outcomes: Numbers) -> tuple[float, float]:
+    """The standard error of the mean of (seeds, prompts), two seeds at least, and its degrees of freedom; 0 without spread."""
+    mean, (seeds, prompts) = float(outcomes.mean()), outcomes.shape
     of_seed, of_prompt = outcomes.mean(axis=1) - mean, outcomes.mean(axis=0) - mean
     rest = outcomes - mean - of_seed[:, None] - of_prompt
     df = np.array([seeds - 1, prompts - 1, (seeds - 1) * (prompts - 1)])
@@ -148,10 +172,9 @@ def over_seeds(outcomes: Numbers) -> Figure:
     parts = np.array([by_seed, by_prompt, -min(by_rest, by_seed, by_prompt) if prompts > 1 else 0.0])
     variance = parts.sum()
     if variance <= 1e-24 * max(1.0, mean**2):
-        return Figure(mean, None, None, seeds, "seeds", "every seed gives the same")
+        return 0.0, 1.0
     freedom = variance**2 / np.divide(parts**2, df, out=np.zeros(3), where=df > 0).sum()
-    half = float(t.ppf(0.975, max(freedom, 1.0)) * np.sqrt(variance / (seeds * prompts)))
-    return Figure(mean, mean - half, mean + half, seeds, "seeds")
+    return float(np.sqrt(variance / (seeds * prompts))), max(float(freedom), 1.0)
 
 
 def effect(original: Numbers, release: Numbers) -> Figure:
@@ -212,7 +235,9 @@ def quality_against_outcome(quality: Numbers, outcome: Numbers) -> Quality:
     rng = np.random.default_rng(0)  # nothing is redrawn
     methods: tuple[Method, ...] = ("pearson", "spearman")
     plain, ranked = (correlation(quality, outcome, rng, method=method, resamples=0) for method in methods)
-    return Quality(_fisher(plain, 0.0), _fisher(ranked, 0.5))
+    return Quality(
+        _fisher(plain, 0.0, "they lie on a line"), _fisher(ranked, 0.5, "both put them in one order, or in its reverse")
+    )
 
 
 # ---- what all share
@@ -257,13 +282,13 @@ def _over(above: Numbers, below: Numbers) -> Numbers:
     return np.asarray(np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0))
 
 
-def _fisher(found: Figure, more: float) -> Figure:
-    """A correlation with Fisher's interval; the variance of z is (1 + more r^2) / (n - 3)."""
+def _fisher(found: Figure, more: float, perfect: str) -> Figure:
+    """A correlation with Fisher's interval; the variance of z is (1 + more r^2) / (n - 3). `perfect`: what 1 and -1 mean."""
     r, n = found.value, found.n
     if r is None:
         return Figure(None, None, None, n, "reward models", "the quality or the outcome is the same of all")
     if abs(r) > 1 - 1e-12:
-        return Figure(r, None, None, n, "reward models", "they lie on a line, which so few can do by chance")
+        return Figure(r, None, None, n, "reward models", f"{perfect}, which so few can do by chance")
     half = NormalDist().inv_cdf(0.975) * np.sqrt((1 + more * r**2) / (n - 3))
     return Figure(r, float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half)), n, "reward models")
 

@@ -1,6 +1,6 @@
 """Store of policies: what each was made from, the prompts it learned from, and what it answered at points of its training."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -154,6 +154,12 @@ class PolicyStore:
     def learned(self, policy: str) -> set[str]:
         """The ids of the prompts that a policy, or one it began from, learned from here."""
         return {one for (one,) in self._db.rows("SELECT prompt_id FROM policy_prompts WHERE policy = $1", [policy])}
+
+    def prompts(self, prompt_ids: Set[str]) -> dict[str, str]:
+        """The turns of these prompts as they are stored (curation.pairs.packed), by id."""
+        return dict(
+            self._db.rows("SELECT prompt_id, turns FROM prompts WHERE prompt_id IN (SELECT unnest($1))", [list(prompt_ids)])
+        )
 
     def generators(self) -> list[Generator]:
         """Who has responses, by name."""

@@ -82,14 +82,14 @@ def run(folder: Path, *, trl_python: str = "", seeds: int = 3, smollm2: bool = F
 
 
 def settings(told: Mapping[str, Any], reward: str) -> Any:
-    """The settings of both sides. What TRL cannot do is off: rewards are not normalised, a missing end is not penalised, KL is
-    not adapted. All weights are trained."""
+    """The settings of both sides. What TRL does not do is off: rewards are not normalised, a missing end is not penalised, KL
+    is not adapted, gradients are not shortened (it never applies its max_grad_norm). All weights are trained."""
     from training.policy_settings import Named, Ppo
 
     named = Named(name="worth", family="classifier", settings={"source": reward})
     return Ppo(
         policy="bench", reward=named, lora_rank=0, epochs=1_000_000, normalise=False, missing_stop="score", kl_limit=1e6,
-        whiten=True, passes=4, device="cpu", precision="float32", **told,
+        max_gradient=1e9, whiten=True, passes=4, device="cpu", precision="float32", **told,
     )  # fmt: skip
 
 
