@@ -9,10 +9,9 @@ PORT ?= 8501
 app: $(VENV)/installed
 	$(BIN)/elephant app --sample --port $(PORT)
 
-# browsers by themselves: what is typed and painted is measured in milliseconds
+# three on two cores: browser tests mostly wait
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser"
-	$(BIN)/python -m pytest -m "browser and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow
