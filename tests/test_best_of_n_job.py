@@ -122,6 +122,17 @@ def test_the_picks_are_the_best_of_the_first_n_and_of_equals_the_first(done):
         assert {name: pick[name] for name in best if name != "log_p"} == {name: best[name] for name in best if name != "log_p"}
 
 
+def test_the_worst_case_of_several_reward_models_picks_too(base, scorer, tmp_path):
+    members = [{"family": "length"}, {"family": scorer.family, **scorer.settings}]
+    worst = Named(name="worst", family="ensemble", settings={"members": members, "how": "worst", "scales": [10.0, 1.0]})
+    run = new_run(tmp_path / "run", base, (LENGTH, scorer, worst))
+    answer(run)
+    found = rows(run)
+    expected = [min(one["score/length"] / 10, one["score/org/tiny"]) for one in found]
+    assert [one["score/worst"] for one in found] == pytest.approx(expected, abs=1e-5)
+    assert {one["reward_model"] for one in rows(run, "responses")} == {"length", "org/tiny", "worst"}
+
+
 def test_the_summary_says_what_the_picks_come_to(done):
     found, picks = summary(done), rows(done, "responses")
     assert (found["policy"], found["kind"], found["model"], found["steps"], found["trained"]) == ("best", "best-of-n", "", 0, 0)

@@ -354,7 +354,7 @@ def test_the_best_of_n_is_a_generator_for_each_reward_model_that_picked(
     assert run.state().error is None
     assert runs.settle(workspace) == [run.run_id]
     (made,) = workspace.policies.named(["best"])
-    assert (made.generator, made.points, made.prompts) == ("best/length", (1, 2, 4), 3)
+    assert (made.generator, made.points, made.prompts) == ("best/length", (0, 1, 2, 4), 3)
     found = workspace.policies.scored("best/length", "length")
     by_n = {n: found.score[found.point == n].mean() for n in made.points}
     assert by_n[1] <= by_n[2] <= by_n[4]

@@ -30,4 +30,4 @@ def _sentence(kind: type[BaseModel], first: Any) -> str:
     if first["type"] == "extra_forbidden":
         return f"there is no setting {field!r}: expected {'one of ' + known if kind.model_fields else 'no settings'}"
     what = str(own) if own else first["msg"][0].lower() + first["msg"][1:]
-    return f"{field} is {first.get('input')!r}: {what} (settings: {known})"
+    return f"{field} is {first.get('input')!r}: {what}"
