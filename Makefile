@@ -9,9 +9,9 @@ PORT ?= 8501
 app: $(VENV)/installed
 	$(BIN)/elephant app --sample --port $(PORT)
 
-# three on two cores: browser tests mostly wait
+# three on two cores: browser tests mostly wait, and are not left for the end
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow
