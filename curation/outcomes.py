@@ -273,11 +273,6 @@ def _means(places: tuple[NDArray[np.int64], ...], values: Numbers, shape: tuple[
         return np.asarray(np.where(counts > 0, sums / counts, np.nan)).reshape(shape)
 
 
-def at_point(of: Looked, point: int) -> Figure:
-    """The mean reward at a point, over prompts."""
-    return mean_over_prompts(of.rewards[of.points.index(point)], NO_SPREAD if of.raw is None else _NOTHING)
-
-
 def mean_over_prompts(values: Numbers, undefined: str = "") -> Figure:
     """The mean of one value a prompt, NaN where a prompt has none, with a bootstrap interval over prompts."""
     return preference_accuracy.mean(values[~np.isnan(values)], benchmark.rng(), "prompts", undefined or _NOTHING)

@@ -9,7 +9,6 @@ from statsmodels.formula.api import ols
 
 from curation.stats.accuracy import wilson
 from curation.stats.winrate import (
-    effect,
     from_preferences,
     interaction,
     length_controlled,
@@ -17,7 +16,6 @@ from curation.stats.winrate import (
     p_of_no_effect,
     preferred,
     quality_against_outcome,
-    table,
     win_rate,
 )
 from tests.redraws import by_copying
@@ -79,17 +77,6 @@ def test_preferences_of_a_judge_are_averaged_and_none_is_undefined():
         from_preferences(np.array([0.5, 1.5]), np.arange(2), rng())
     with pytest.raises(ValueError, match="2 scores of ours and 3 of theirs"):
         win_rate(np.zeros(2), np.zeros(3), np.arange(2), rng())
-
-
-def test_the_table_has_every_policy_against_every_other_and_leaves_out_what_one_lacks():
-    ours, theirs, prompts = scored(3)
-    third = np.where(prompts < 10, nan, theirs - 1)
-    found = table({"a": ours, "b": theirs, "c": third}, prompts, rng(), resamples=30)
-    assert set(found) == {(one, other) for one in "abc" for other in "abc" if one != other}
-    assert found["a", "b"].rate.value == win_rate(ours, theirs, prompts, rng(), resamples=2).rate.value
-    assert (found["b", "c"].rate.value, found["b", "c"].rate.n) == (1.0, 60)
-    assert found["c", "b"].rate[:3] == pytest.approx((0.0, 0.0, wilson(0, 20)[1]))
-    assert table({"a": ours}, prompts, rng()) == {}
 
 
 # Equal length
@@ -154,17 +141,6 @@ def test_one_seed_has_no_interval_and_prompts_that_a_seed_lacks_are_left_out():
     assert over_seeds(values[:1]).words() == "1.50 (no interval, because an interval needs at least 2 seeds), n=1 seeds"
     assert over_seeds(np.full((2, 2), nan)).value is None
     assert over_seeds(np.ones((3, 4))).words() == "1.00 (no interval, because every seed gives the same), n=3 seeds"
-
-
-def test_the_effect_of_cleaning_is_paired_by_seed_and_prompt():
-    draw = rng(8)
-    original = draw.normal(0, 5, (3, 1)) + draw.normal(0, 5, 40)
-    release = original + 0.5 + draw.normal(0, 0.1, (3, 40))
-    found = effect(original, release)
-    assert found.value == pytest.approx((release - original).mean())
-    assert 0.4 < found.low < 0.5 < found.high < 0.6
-    with pytest.raises(ValueError, match=r"the original has \(3, 40\) outcomes and the release \(2, 40\)"):
-        effect(original, release[:2])
 
 
 def test_the_p_of_no_effect_is_students_and_agrees_with_the_interval():

@@ -35,11 +35,11 @@ def length_controlled(
     outcome = (np.sign(margins) + 1) / 2
 
     def at_equal_length(weights: Numbers) -> Numbers:
-        spread = _deviation(differences, weights)[:, None]
+        spread = deviation(differences, weights)[:, None]
         bent = np.tanh(np.divide(differences, spread, out=np.zeros_like(weights), where=spread > 0))
         intercepts = np.full(len(weights), np.nan)
-        fits = _overlap(outcome, differences, weights) & (spread[:, 0] > 0)
-        intercepts[fits] = _intercepts(outcome, bent[fits], weights[fits])
+        fits = overlap(outcome, differences, weights) & (spread[:, 0] > 0)
+        intercepts[fits] = intercepts_of(outcome, bent[fits], weights[fits])
         return np.asarray(expit(intercepts))
 
     redrawn = replicates(at_equal_length, len(margins), rng, groups=groups, resamples=resamples)
@@ -82,7 +82,7 @@ def _differences(margins: Numbers, length_differences: Numbers) -> Numbers:
     return differences
 
 
-def _deviation(values: Numbers, weights: Numbers) -> Numbers:
+def deviation(values: Numbers, weights: Numbers) -> Numbers:
     """The standard deviation in each draw, divided by n."""
     total = np.maximum(weights.sum(axis=1), 1.0)
     away = values - (weights @ values / total)[:, None]
@@ -90,7 +90,7 @@ def _deviation(values: Numbers, weights: Numbers) -> Numbers:
     return np.sqrt(np.where(variance > (1e-12 * np.abs(values).max(initial=0.0)) ** 2, variance, 0.0))
 
 
-def _overlap(outcome: Numbers, values: Numbers, weights: Numbers) -> NDArray[np.bool_]:
+def overlap(outcome: Numbers, values: Numbers, weights: Numbers) -> NDArray[np.bool_]:
     """Whether, in each draw, no value parts the pairs won from those lost, so that the fit is finite; a tie is both.
 
     Albert and Anderson, Biometrika 71 (1984) 1, for one variable: both must reach beyond the other's far end.
@@ -107,7 +107,7 @@ def _overlap(outcome: Numbers, values: Numbers, weights: Numbers) -> NDArray[np.
     return np.asarray((highest_won > lowest_lost) & (highest_lost > lowest_won))
 
 
-def _intercepts(outcome: Numbers, bent: Numbers, weights: Numbers) -> Numbers:
+def intercepts_of(outcome: Numbers, bent: Numbers, weights: Numbers) -> Numbers:
     """The intercept of the regression in each draw, by Newton's method on all draws at once; `bent` is (draws, pairs).
 
     NaN where it has not come to rest: the pairs overlap by so little that the fit is as good as infinite.

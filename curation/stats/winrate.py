@@ -6,7 +6,7 @@ the mean gold score of its responses, of each run on each prompt; a run with one
 """
 
 from collections.abc import Mapping
-from itertools import permutations, product
+from itertools import product
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from curation.stats.accuracy import Numbers
 from curation.stats.correlation import Method, correlation
 from curation.stats.figures import Figure, Groups, drawn_units, estimated, replicates, with_certain_ends
-from curation.stats.length_control import _deviation, _intercepts, _overlap
+from curation.stats.length_control import deviation, intercepts_of, overlap
 
 Names = NDArray[Any]
 NOTHING = "no prompt has a response of both"
@@ -42,24 +42,18 @@ def from_preferences(p: Numbers, prompts: Names, rng: np.random.Generator, *, re
     Raises ValueError for a preference outside 0 to 1, or arrays of different lengths.
     """
     p, groups = _checked(p, prompts)
-    found = _rates(p[:, None], groups, rng, resamples)
-    return found[0]
+    sides = np.stack([p, p > 0.5], axis=1)
 
+    def shares(weights: Numbers) -> Numbers:
+        of = weights.sum(axis=1, keepdims=True)
+        return np.asarray(np.divide(weights @ sides, of, out=np.full((len(weights), 2), np.nan), where=of > 0))
 
-def table(
-    scores: Mapping[str, Numbers], prompts: Names, rng: np.random.Generator, *, resamples: int = 1000
-) -> dict[tuple[str, str], WinRate]:
-    """Every policy against every other, all in the same redraws of prompts: the first of a pair is ours.
-
-    `scores` has for each policy the score of its response at every row, NaN where there is none.
-    """
-    pairs = list(permutations(scores, 2))
-    for one in scores.values():
-        _same_length(one, prompts)
-    if not pairs:
-        return {}
-    sides = np.stack([preferred(scores[one], scores[other]) for one, other in pairs], axis=1)
-    return dict(zip(pairs, _rates(sides, np.unique(prompts, return_inverse=True)[1], rng, resamples), strict=True))
+    redrawn = replicates(shares, len(p), rng, groups=groups, resamples=resamples)
+    units = drawn_units(len(p), groups)
+    rate, strict = (
+        with_certain_ends(estimated(column, len(p), "comparisons", NOTHING, units=units), units=units) for column in redrawn.T
+    )
+    return WinRate(rate, strict, int((p == 0.5).sum()))
 
 
 def length_controlled(
@@ -80,11 +74,11 @@ def length_controlled(
     p, groups = _checked(p, prompts)
 
     def at_equal_length(weights: Numbers) -> Numbers:
-        spread = _deviation(differences, weights)[:, None]
+        spread = deviation(differences, weights)[:, None]
         bent = np.tanh(np.divide(differences, spread, out=np.zeros_like(weights), where=spread > 0))
         intercepts = np.full(len(weights), np.nan)
-        fits = _overlap(p, differences, weights) & (spread[:, 0] > 0)
-        intercepts[fits] = _intercepts(p, bent[fits], weights[fits])
+        fits = overlap(p, differences, weights) & (spread[:, 0] > 0)
+        intercepts[fits] = intercepts_of(p, bent[fits], weights[fits])
         return np.asarray(expit(intercepts))
 
     redrawn = replicates(at_equal_length, len(p), rng, groups=groups, resamples=resamples)
@@ -177,17 +171,6 @@ def _error(outcomes: Numbers) -> tuple[float, float]:
     return float(np.sqrt(variance / (seeds * prompts))), max(float(freedom), 1.0)
 
 
-def effect(original: Numbers, release: Numbers) -> Figure:
-    """How much higher the outcome is with the release than with the original data: (seeds, prompts) of both, paired by both.
-
-    Raises ValueError for arrays of different shapes.
-    """
-    if np.shape(original) != np.shape(release) or np.ndim(original) != 2:
-        seen = f"the original has {np.shape(original)} outcomes and the release {np.shape(release)}"
-        raise ValueError(f"{seen}, expected the same (seeds, prompts) of both")
-    return over_seeds(np.asarray(release, np.float64) - original)
-
-
 def interaction(outcomes: Numbers, algorithms: Names, reward_models: Names, seeds: Names) -> Interaction:
     """The outcome by algorithm and reward model, and whether a reward model does the same under every algorithm.
 
@@ -255,31 +238,6 @@ def _checked(p: Numbers, prompts: Names) -> tuple[Numbers, Groups]:
 def _same_length(one: Numbers, other: Names) -> None:
     if len(one) != len(other):
         raise ValueError(f"arrays of different lengths: {len(one)} and {len(other)}, expected one entry a row in each")
-
-
-def _rates(p: Numbers, groups: Groups, rng: np.random.Generator, resamples: int) -> list[WinRate]:
-    """The rates of each column of (comparisons, pairs), NaN where a pair was not compared."""
-    there = ~np.isnan(p)
-    sums = np.stack([np.where(there, p, 0.0), (p > 0.5).astype(np.float64), there.astype(np.float64)])
-
-    def shares(weights: Numbers) -> Numbers:
-        rate, strict, of = (weights @ one for one in sums)
-        return np.concatenate([_over(rate, of), _over(strict, of)], axis=1)
-
-    redrawn = replicates(shares, len(p), rng, groups=groups, resamples=resamples)
-    found = []
-    for column, known in enumerate(there.T):
-        n, units = int(known.sum()), len(np.unique(groups[known]))
-        rate, strict = (
-            with_certain_ends(estimated(redrawn[:, place], n, "comparisons", NOTHING, units=units), units=units)
-            for place in (column, column + p.shape[1])
-        )
-        found.append(WinRate(rate, strict, int((p[:, column] == 0.5).sum())))
-    return found
-
-
-def _over(above: Numbers, below: Numbers) -> Numbers:
-    return np.asarray(np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0))
 
 
 def _fisher(found: Figure, more: float, perfect: str) -> Figure:
