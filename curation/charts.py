@@ -144,7 +144,8 @@ def figures(found: Mapping[str, Figure], *, value: str, middle: float | None = N
             "array": [(high or 0.0) - one for (_, high), one in zip(ends, values, strict=True)],
             "arrayminus": [one - (low or 0.0) for (low, _), one in zip(ends, values, strict=True)],
         },
-        customdata=[one.words() for one in known.values()], hovertemplate="%{customdata}<extra>%{y}</extra>",
+        customdata=[[one.words(), escape(name)] for name, one in known.items()],
+        hovertemplate="%{customdata[0]}<extra>%{y}</extra>",
     )  # fmt: skip
     figure = go.Figure(points)
     if middle is not None:

@@ -103,10 +103,10 @@ def quality_against_outcome(
             marker={"size": 11, "color": [PALETTE[place % len(PALETTE)] for place in range(len(names))]},
             error_x={**_bars(across), "color": _FAINT}, error_y={**_bars(up), "color": _FAINT},
             customdata=[
-                f"{escape(quality)} {escape(one.words())}<br>{escape(outcome)} {escape(other.words())}"
-                for one, other in zip(across, up, strict=True)
+                [f"{escape(quality)} {escape(one.words())}<br>{escape(outcome)} {escape(other.words())}", name]
+                for name, one, other in zip(names, across, up, strict=True)
             ],
-            hovertemplate="%{customdata}<extra>%{text}</extra>",
+            hovertemplate="%{customdata[0]}<extra>%{text}</extra>",
         )
     )  # fmt: skip
     if middle is not None:

@@ -36,8 +36,8 @@ def side_by_side(found: Mapping[str, Mapping[str, Figure]], *, value: str, middl
                 "array": [(high or 0.0) - one for (_, high), one in zip(ends, values, strict=True)],
                 "arrayminus": [one - (low or 0.0) for (low, _), one in zip(ends, values, strict=True)],
             },
-            customdata=[f"{escape(name or '(no subset)')}: {one.words()}" for name, one in known.items()],
-            hovertemplate="%{customdata}<extra>" + escape(model) + "</extra>",
+            customdata=[[f"{escape(name or '(no subset)')}: {one.words()}", escape(name)] for name, one in known.items()],
+            hovertemplate="%{customdata[0]}<extra>" + escape(model) + "</extra>",
         )  # fmt: skip
     if middle is not None:
         figure.add_vline(x=middle, line_dash="dot", line_color="#8c7a5b")

@@ -1,6 +1,7 @@
 """Alignment: what each reward model does to a policy: plan a grid, then read curves, win rates, quality and responses."""
 
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import Any, get_args
 
 import streamlit as st
@@ -206,6 +207,19 @@ def open_dot(picked: Mapping[str, Any], gold: str) -> None:
         side_by_side([one], gold, point=int(point), key="dot")
 
 
+def open_dots(chart: Any, named: Mapping[str, Sequence[Made]], gold: str, *, key: str, start: bool = True) -> None:
+    """A chart, and the responses of those who stand behind the dot that was pointed at, by its name; with `start` beside those
+    of the first one's start."""
+    picked = st.plotly_chart(chart, key=key, config=PLAIN, on_select="rerun", selection_mode="points")
+    dots = [one["customdata"][-1] for one in picked["selection"]["points"] if one.get("customdata")]
+    behind = next((some for name, some in named.items() if dots and escape(name) == dots[0]), ())
+    if not behind:
+        st.caption("Click a dot to read its responses.")
+        return
+    with st.container(border=True):
+        side_by_side(list(behind)[:AT_FIRST], gold, key=f"dot-{key}", start=start)
+
+
 def win_rates(some: Sequence[Made], gold: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         scoring = list(outcomes.judges(opened, some))
@@ -223,9 +237,9 @@ def win_rates(some: Sequence[Made], gold: str) -> None:
         found = [duel for one in moved for duel in outcomes_wins.against_start(opened, one, models=models, equal_length=equal)]
     if found:
         dots = outcomes_report.win_dots(found, equal_length=equal)
-        st.plotly_chart(
-            charts_rewards.side_by_side(dots, value="win rate against the start", middle=0.5), key="wins", config=PLAIN
-        )
+        chart = charts_rewards.side_by_side(dots, value="win rate against the start", middle=0.5)
+        named = {one.generator: [one] for one in moved}
+        open_dots(chart, named, gold, key="wins")
         with st.expander("As a table"):
             ui.table(outcomes_report.win_rows(opened, found))
     else:
@@ -242,7 +256,8 @@ def win_rates(some: Sequence[Made], gold: str) -> None:
     if duels:
         dots = outcomes_report.win_dots(duels, equal_length=equal)
         st.caption(ui.plain(f"How often {first} wins against each of the others, by {', '.join(dots)}."))
-        st.plotly_chart(charts_rewards.side_by_side(dots, value="win rate", middle=0.5), key="others", config=PLAIN)
+        chart = charts_rewards.side_by_side(dots, value="win rate", middle=0.5)
+        open_dots(chart, {other.generator: [one, other] for other in against}, gold, key="others", start=False)
         with st.expander("As a table"):
             ui.table(outcomes_report.win_rows(opened, duels))
     else:
@@ -270,7 +285,8 @@ def quality(some: Sequence[Made], gold: str) -> None:
         cells = outcomes_grid.cells(opened, some, gold, measure, distance=distance)
         cleaned = outcomes_grid.cleaning(opened, some, gold, measure, distance=distance)
     st.subheader("Does a better reward model make a better policy?", anchor=False)
-    against_quality(by_model, outcome, gold, outcomes_grid.middle(measure))
+    pleased = {name: [one for one in some if one.optimised == name and algorithm in ("", one.algorithm)] for name in by_model}
+    against_quality(by_model, pleased, outcome, gold, outcomes_grid.middle(measure))
     st.subheader("Algorithm by reward model", anchor=False)
     if not cells:
         st.info("No policy that optimised a reward model has this outcome yet.", icon=":material/grid_on:")
@@ -289,12 +305,18 @@ def quality(some: Sequence[Made], gold: str) -> None:
         )
     )
     differences = {f"{one.algorithm}, {one.what}": one.difference for one in cleaned}
-    st.plotly_chart(charts.figures(differences, value="cleaned less original", middle=0.0), key="cleaning", config=PLAIN)
+    named = {
+        f"{one.algorithm}, {one.what}": [each for each in some if (each.algorithm, each.pleases) == (one.algorithm, one.what)]
+        for one in cleaned
+    }
+    open_dots(charts.figures(differences, value="cleaned less original", middle=0.0), named, gold, key="cleaning", start=False)
     ui.table(outcomes_report.cleaning_rows(cleaned))
 
 
-def against_quality(by_model: Mapping[str, Any], outcome: str, gold: str, middle: float) -> None:
-    """A dot a reward model: how good it is, and what came of optimising it."""
+def against_quality(
+    by_model: Mapping[str, Any], pleased: Mapping[str, Sequence[Made]], outcome: str, gold: str, middle: float
+) -> None:
+    """A dot a reward model: how good it is, and what came of optimising it. `pleased` are the policies that did."""
     if not by_model:
         st.info("No policy that optimised a reward model has this outcome yet.", icon=":material/scatter_plot:")
         return
@@ -317,7 +339,7 @@ def against_quality(by_model: Mapping[str, Any], outcome: str, gold: str, middle
     name = st.segmented_control("Quality", list(told), default=next(iter(told)), required=True, key=f"quality-{len(told)}")
     dots = outcomes_grid.quality_and_outcome(told[name or next(iter(told))], by_model)
     chart = charts_alignment.quality_against_outcome(dots.dots, quality=name or "", outcome=outcome, middle=middle)
-    st.plotly_chart(chart, key="quality", config=PLAIN)
+    open_dots(chart, pleased, gold, key="quality")
     spearman, pearson = dots.correlations.spearman, dots.correlations.pearson
     st.caption(
         ui.plain(
@@ -351,8 +373,8 @@ def responses(some: Sequence[Made], gold: str) -> None:
     side_by_side([one for one in some if one.generator in chosen], gold, key="read")
 
 
-def side_by_side(some: Sequence[Made], gold: str, *, key: str, point: int | None = None) -> None:
-    """A list of prompts, and what these answered to the one that is ticked, beside the start of the first."""
+def side_by_side(some: Sequence[Made], gold: str, *, key: str, point: int | None = None, start: bool = True) -> None:
+    """A list of prompts, and what these answered to the one that is ticked, with `start` beside the start of the first."""
     if not some:
         st.caption("Choose a policy.")
         return
@@ -375,7 +397,7 @@ def side_by_side(some: Sequence[Made], gold: str, *, key: str, point: int | None
     )
     place = next(iter(ticked["selection"]["rows"]), 0)
     sides = [(one.generator, one.last if point is None else point) for one in some]
-    if first.moved and (first.generator, first.start) not in sides:
+    if start and first.moved and (first.generator, first.start) not in sides:
         sides.insert(0, (first.generator, first.start))
     with st.container(border=True):
         ui.attempt(lambda: show(outcomes_report.responses(opened, rows[place].prompt_id, sides)))

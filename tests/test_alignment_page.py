@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -130,10 +131,32 @@ def test_a_dot_opens_the_responses_beside_those_of_its_start(app):
     is_harmless(at)
 
 
+@pytest.mark.parametrize(
+    ("view", "key", "place", "behind"),
+    [
+        ("Win rates", "wins", 0, lambda one: one.generator),
+        ("Win rates", "others", 1, lambda one: one.generator),
+        ("Quality and outcome", "cleaning", -1, lambda one: f"{one.algorithm}, {one.pleases}"),
+    ],
+)
+def test_any_dot_opens_the_responses_of_those_behind_it(app, view, key, place, behind):
+    at = app.go("alignment", **{"alignment-view": view})
+    assert shown_texts(at) == []
+    made = outcomes_report.chosen(app.workspace, HOSTILE).made
+    name = next(dot[-1] for trace in charts(at)[place]["data"] for dot in trace["customdata"])
+    app.at.session_state[key] = {"selection": {"points": [{"customdata": ["", name]}], "point_indices": [], "box": []}}
+    at = app.at.run()
+    assert list(at.exception) == []
+    (shown,) = shown_texts(at)
+    assert any(one.generator in shown for one in made if escape(behind(one)) == name)
+    assert ("its start" in shown) == (key == "wins")
+    is_harmless(at)
+
+
 def test_win_rates_and_what_cleaning_does_are_those_of_the_report(app):
     at = app.go("alignment", **{"alignment-view": "Win rates"})
     (first, *_) = [one for one in charts(at)[0]["data"] if one.get("name") == "gold"]
-    assert all("n=8 comparisons" in one for one in first["customdata"])
+    assert all("n=8 comparisons" in words for words, _ in first["customdata"])
     at.toggle(key="equal-length").set_value(True).run()
     assert list(at.exception) == []
     at = app.go("alignment", **{"alignment-view": "Quality and outcome"})

@@ -589,7 +589,7 @@ def test_a_chart_shows_values_with_both_ends_and_names_as_plain_text(workspace, 
         [0.6], pytest.approx([0.2]), pytest.approx([0.1])
     )  # fmt: skip
     assert "<b>" not in trace.name
-    assert "<i>" not in trace.customdata[0]
+    assert "<i>" not in "".join(trace.customdata[0])
     of = benchmark.table(workspace, "small")
     behaviour = benchmark.behaviour(workspace, of, "one")
     (_, curve) = charts_rewards.calibration({"one": behaviour.curve}).data
