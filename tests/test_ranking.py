@@ -98,6 +98,7 @@ def test_exchanging_the_sides_or_renaming_changes_no_strength():
     assert renamed["z"].value == pytest.approx(strengths["a"].value, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_strength_covers_the_truth():
     true, covered, studies = np.array([0.8, 0.2, -1.0]), 0, 50
     for study in range(studies):

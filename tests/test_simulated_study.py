@@ -284,6 +284,7 @@ def test_intervals_of_means_and_of_agreement_cover_the_truth_in_about_95_of_100_
     assert 0.90 <= np.mean(alphas) <= 0.99
 
 
+@pytest.mark.slow
 def test_intervals_of_strengths_cover_the_truth_in_about_95_of_100(truth):
     inside = []
     for seed in range(201, 261):
