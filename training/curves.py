@@ -30,6 +30,17 @@ class Curves:
             file.write(json.dumps({"step": step, **kept}) + "\n")
 
 
+def check_loss(step: int, logs: Mapping[str, float], rate: float) -> float:
+    """The loss of what a trainer logged after a step. Raises ValueError where it, or its gradient's length, is no number."""
+    loss = logs["loss"]
+    if not (math.isfinite(loss) and math.isfinite(logs.get("grad_norm", 0.0))):
+        raise ValueError(
+            f"the loss of step {step:,} is {loss} (gradient {logs.get('grad_norm')}): expected a number. A lower "
+            f"learning_rate than {rate:g} may help"
+        )
+    return loss
+
+
 def columns(folder: Path) -> dict[str, list[Number]]:
     """What a run folder's metrics say so far: `step` and every other name, all of one length, None where not measured."""
     lines = list(_lines(folder / METRICS))

@@ -13,7 +13,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.utils import disable_dropout_in_model
 
-from training.curves import Curves, Number
+from training.curves import Curves, Number, check_loss
 from training.policies import Policy
 from training.policy_job import Bench
 from training.policy_settings import Learning
@@ -144,12 +144,8 @@ class _Watch(TrainerCallback):
         """The loss of a step is known before its checkpoint is written, so no checkpoint lacks a line."""
         if "loss" not in logs:  # what the trainer says at its end
             return
-        step, loss = state.global_step, logs["loss"]
-        if not (math.isfinite(loss) and math.isfinite(logs.get("grad_norm", 0.0))):
-            raise ValueError(
-                f"the loss of step {step:,} is {loss} (gradient {logs.get('grad_norm')}): expected a number. A lower "
-                f"learning_rate than {args.learning_rate:g} may help"
-            )
+        step = state.global_step
+        loss = check_loss(step, logs, args.learning_rate)
         line = {"loss": loss, "learning_rate": logs["learning_rate"], "gradient": logs.get("grad_norm"), **self._line(logs)}
         every = self._bench.settings.look_every
         if step == self._steps or (every and step % every == 0):

@@ -16,7 +16,7 @@ from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
 from training.batches import by_budget
-from training.curves import Curves
+from training.curves import Curves, check_loss
 from training.losses import bradley_terry_loss, smoothed
 from training.reward_data import Tally
 from training.run import Cancelled, Run, say
@@ -143,12 +143,8 @@ class _Watch(TrainerCallback):
         """The loss of a step is known before its checkpoint is written, so no checkpoint lacks a line."""
         if "loss" not in logs:  # what the trainer says at its end
             return
-        step, loss = state.global_step, logs["loss"]
-        if not (math.isfinite(loss) and math.isfinite(logs.get("grad_norm", 0.0))):
-            raise ValueError(
-                f"the loss of step {step:,} is {loss} (gradient {logs.get('grad_norm')}): expected a number. A lower "
-                f"learning_rate than {self.trainer.args.learning_rate:g} may help"
-            )
+        step = state.global_step
+        loss = check_loss(step, logs, args.learning_rate)
         line = {
             "epoch": state.epoch, "loss": loss, "learning_rate": logs["learning_rate"], "accuracy": logs["accuracy"],
             "margin": logs["margin"], "gradient": logs.get("grad_norm"), "tokens": self.trainer.tokens,

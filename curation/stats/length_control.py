@@ -28,23 +28,26 @@ def length_controlled(
     are redrawn and fitted anew. Undefined where all differences are equal, and where the differences part the pairs won from
     those lost: the fit is infinite then. Raises ValueError for arrays of different lengths.
     """
-    from scipy.special import expit  # a moment to import, wanted only here
-
     differences = _differences(margins, length_differences)
     margins, groups = scored(margins, groups)
     outcome = (np.sign(margins) + 1) / 2
-
-    def at_equal_length(weights: Numbers) -> Numbers:
-        spread = deviation(differences, weights)[:, None]
-        bent = np.tanh(np.divide(differences, spread, out=np.zeros_like(weights), where=spread > 0))
-        intercepts = np.full(len(weights), np.nan)
-        fits = overlap(outcome, differences, weights) & (spread[:, 0] > 0)
-        intercepts[fits] = intercepts_of(outcome, bent[fits], weights[fits])
-        return np.asarray(expit(intercepts))
-
-    redrawn = replicates(at_equal_length, len(margins), rng, groups=groups, resamples=resamples)
+    redrawn = replicates(
+        lambda weights: at_equal_length(outcome, differences, weights), len(margins), rng, groups=groups, resamples=resamples
+    )
     reason = _why_not(differences)
     return estimated(redrawn, len(margins), "pairs", reason, units=drawn_units(len(margins), groups))
+
+
+def at_equal_length(outcome: Numbers, differences: Numbers, weights: Numbers) -> Numbers:
+    """sigma(a) of each row of weights (draws, n), NaN where the fit is infinite. `outcome` (n,) is 0 to 1."""
+    from scipy.special import expit  # a moment to import, wanted only here
+
+    spread = _deviation(differences, weights)[:, None]
+    bent = np.tanh(np.divide(differences, spread, out=np.zeros_like(weights), where=spread > 0))
+    intercepts = np.full(len(weights), np.nan)
+    fits = _overlap(outcome, differences, weights) & (spread[:, 0] > 0)
+    intercepts[fits] = _intercepts(outcome, bent[fits], weights[fits])
+    return np.asarray(expit(intercepts))
 
 
 class LengthBin(NamedTuple):
@@ -82,7 +85,7 @@ def _differences(margins: Numbers, length_differences: Numbers) -> Numbers:
     return differences
 
 
-def deviation(values: Numbers, weights: Numbers) -> Numbers:
+def _deviation(values: Numbers, weights: Numbers) -> Numbers:
     """The standard deviation in each draw, divided by n."""
     total = np.maximum(weights.sum(axis=1), 1.0)
     away = values - (weights @ values / total)[:, None]
@@ -90,7 +93,7 @@ def deviation(values: Numbers, weights: Numbers) -> Numbers:
     return np.sqrt(np.where(variance > (1e-12 * np.abs(values).max(initial=0.0)) ** 2, variance, 0.0))
 
 
-def overlap(outcome: Numbers, values: Numbers, weights: Numbers) -> NDArray[np.bool_]:
+def _overlap(outcome: Numbers, values: Numbers, weights: Numbers) -> NDArray[np.bool_]:
     """Whether, in each draw, no value parts the pairs won from those lost, so that the fit is finite; a tie is both.
 
     Albert and Anderson, Biometrika 71 (1984) 1, for one variable: both must reach beyond the other's far end.
@@ -107,7 +110,7 @@ def overlap(outcome: Numbers, values: Numbers, weights: Numbers) -> NDArray[np.b
     return np.asarray((highest_won > lowest_lost) & (highest_lost > lowest_won))
 
 
-def intercepts_of(outcome: Numbers, bent: Numbers, weights: Numbers) -> Numbers:
+def _intercepts(outcome: Numbers, bent: Numbers, weights: Numbers) -> Numbers:
     """The intercept of the regression in each draw, by Newton's method on all draws at once; `bent` is (draws, pairs).
 
     NaN where it has not come to rest: the pairs overlap by so little that the fit is as good as infinite.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from curation.stats.accuracy import Numbers
 from curation.stats.correlation import Method, correlation
 from curation.stats.figures import Figure, Groups, drawn_units, estimated, replicates, with_certain_ends
-from curation.stats.length_control import deviation, intercepts_of, overlap
+from curation.stats.length_control import at_equal_length
 
 Names = NDArray[Any]
 NOTHING = "no prompt has a response of both"
@@ -65,23 +65,14 @@ def length_controlled(
     length of ours less theirs, in any unit. logit P(ours) = a + b tanh(difference / its standard deviation), read at 0; whole
     prompts are redrawn and fitted anew.
     """
-    from scipy.special import expit  # a moment to import, wanted only here
-
     _same_length(length_differences, prompts)
     differences = np.asarray(length_differences, np.float64)[~np.isnan(p)]
     if not np.isfinite(differences).all():
         raise ValueError(f"a length difference is {differences[~np.isfinite(differences)][0]}, expected a finite number")
     p, groups = _checked(p, prompts)
-
-    def at_equal_length(weights: Numbers) -> Numbers:
-        spread = deviation(differences, weights)[:, None]
-        bent = np.tanh(np.divide(differences, spread, out=np.zeros_like(weights), where=spread > 0))
-        intercepts = np.full(len(weights), np.nan)
-        fits = overlap(p, differences, weights) & (spread[:, 0] > 0)
-        intercepts[fits] = intercepts_of(p, bent[fits], weights[fits])
-        return np.asarray(expit(intercepts))
-
-    redrawn = replicates(at_equal_length, len(p), rng, groups=groups, resamples=resamples)
+    redrawn = replicates(
+        lambda weights: at_equal_length(p, differences, weights), len(p), rng, groups=groups, resamples=resamples
+    )
     reason = NOTHING if not len(p) else "the length difference is the same everywhere, or alone parts the won from the lost"
     return estimated(redrawn, len(p), "comparisons", reason, units=drawn_units(len(p), groups))
 
