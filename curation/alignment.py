@@ -114,10 +114,6 @@ def hand_over(workspace: Workspace, told: Alignment, folder: Path) -> Grid:
     return Grid(name=told.name, jobs=tuple(jobs), at_once=told.at_once)
 
 
-def take_in(workspace: Workspace, run: Run) -> None:
-    """Nothing: its jobs are taken in, each by itself."""
-
-
 def jobs_home(grid: Path, number: int, kind: str) -> Path:
     """The run folder of a grid's job: beside the grid's own, in the order the jobs are run."""
     return grid.with_name(f"{grid.name}.{number:03d}-{kind}")

@@ -46,7 +46,7 @@ class Kind(NamedTuple):
     module: str
     hand_over: Callable[[Workspace, Any, Path], BaseModel]
     title: Callable[[Any], str]
-    take_in: Callable[[Workspace, Run], None]
+    take_in: Callable[[Workspace, Run], None] | None  # None where nothing comes out but what its own jobs bring
 
 
 KINDS = {
@@ -66,7 +66,7 @@ KINDS = {
         for name, kind in policy_training.KINDS.items()
     },
     alignment.KIND: Kind(
-        Alignment, "training.grid", alignment.hand_over, lambda told: f"{told.name}, {len(told.jobs)} jobs", alignment.take_in
+        Alignment, "training.grid", alignment.hand_over, lambda told: f"{told.name}, {len(told.jobs)} jobs", None
     ),
 }  # fmt: skip
 
@@ -199,8 +199,8 @@ def settle(workspace: Workspace) -> list[str]:
 
 def _has_output(view: RunView) -> bool:
     """Whether there is something for the database: an ablation's stays in its run folder, a grid's in its jobs'."""
-    if view.state.kind in KINDS and view.state.kind != alignment.KIND:
-        return view.state.status == "done"
+    if view.state.kind in KINDS:
+        return KINDS[view.state.kind].take_in is not None and view.state.status == "done"
     if view.state.kind != "screen":
         return False
     if view.state.status == "failed" and (view.state.error or "").startswith(_UNUSABLE):
@@ -210,10 +210,11 @@ def _has_output(view: RunView) -> bool:
 
 def take_in(workspace: Workspace, run: Run) -> None:
     """Store what a finished run made, in one transaction; a second time does nothing."""
-    if run.state().kind in KINDS:
-        KINDS[run.state().kind].take_in(workspace, run)
-    else:
+    made = KINDS.get(run.state().kind)
+    if made is None:
         _take_in_screening(workspace, run)
+    elif made.take_in is not None:
+        made.take_in(workspace, run)
 
 
 def _take_in_screening(workspace: Workspace, run: Run) -> None:

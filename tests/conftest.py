@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +25,7 @@ from curation.store.flags import Screening
 from curation.workspace import Workspace
 from tests.command import Elephant
 from training import engine
+from training.policy_settings import Named
 from training.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,7 +111,7 @@ _JOBS = {  # what each module does with a run; those that bring in torch are imp
 }  # fmt: skip
 
 
-def done_here(run: Run) -> None:
+def done_here(run: Run, env: Mapping[str, str] | None = None) -> None:
     """Do a run in this process, where torch is imported once, instead of starting it in one of its own."""
     state = run.state()
     engine._running(run, state, os.getpid())
@@ -124,6 +125,28 @@ def done_here(run: Run) -> None:
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run is over when it is started: for tests of what a run finds, not of its process."""
     monkeypatch.setattr(engine, "start", done_here)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny policy; nothing writes into it."""
+    from tests.tiny_models import tiny_causal, tiny_tokenizer  # which import torch, wanted by few
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_tokenizer(folder)
+    tiny_causal(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> Named:
+    """A tiny reward model, whose tokens are not those of the tiny policy."""
+    from tests.tiny_models import tiny_classifier, tiny_tokenizer
+
+    folder = tmp_path_factory.mktemp("models") / "scorer"
+    tiny_tokenizer(folder, bos="<bos>")
+    tiny_classifier(folder, seed=3)
+    return Named(name="org/tiny", family="classifier", settings={"source": str(folder), "max_length": 32})
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from curation.store.verdicts import Decision
 from curation.workspace import Workspace
 from tests.command import Elephant
 from tests.conftest import hh, import_rows, until
-from tests.tiny_models import tiny_causal, tiny_classifier, tiny_tokenizer
+from tests.tiny_models import tiny_classifier, tiny_tokenizer
 from training import curves, engine, machine
 from training.policy_data import RESPONSES, prompts
 from training.policy_settings import PolicySettings
@@ -40,14 +40,6 @@ def rows(count: int = 60) -> list[dict[str, str]]:
         hh(f"Question {n}: what of {TOPICS[n % 10]}?", f"Of {TOPICS[n % 10]} there are {n}, say some.", f"No {n}.")
         for n in range(count)
     ]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = Path(tmp_path_factory.mktemp("models")) / "tiny"
-    tiny_tokenizer(folder)
-    tiny_causal(folder)
-    return folder
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.tiny_models import tiny_causal, tiny_classifier, tiny_tokenizer
+from tests.tiny_models import tiny_causal, tiny_tokenizer
 from training import best_of_n as job
 from training import policy_data, reasons, rewarding
 from training.best_of_n import answer
@@ -31,14 +31,6 @@ def base(tmp_path_factory):
     tiny_tokenizer(folder)
     tiny_causal(folder, eos_token_id=list(range(60, 140)))  # a response ends about every fifth token: some come twice
     return folder
-
-
-@pytest.fixture(scope="module")
-def scorer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scorer")
-    tiny_tokenizer(folder, bos="<bos>")
-    tiny_classifier(folder, seed=3)
-    return Named(name="org/tiny", family="classifier", settings={"source": str(folder), "max_length": 32})
 
 
 def new_run(folder, base, scored_by, prompts=PROMPTS, **settings):

@@ -34,14 +34,6 @@ def base(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def scorer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scorer")
-    tiny_tokenizer(folder, bos="<bos>")
-    tiny_classifier(folder, seed=3)
-    return Named(name="org/tiny", family="classifier", settings={"source": str(folder), "max_length": 32})
-
-
 @pytest.fixture
 def small_parts(monkeypatch):
     monkeypatch.setattr(looks_module, "_PART_ON_CPU", 4)  # two prompts a part

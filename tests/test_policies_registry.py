@@ -23,7 +23,6 @@ from curation.workspace import Workspace
 from tests.conftest import hh, import_rows, numbered
 from tests.scored import give, known
 from tests.test_pages import opened as opened_app
-from tests.tiny_models import tiny_causal, tiny_tokenizer
 from training import loading
 from training.policy_data import RESPONSES, SUMMARY, Answer, Prompt, Prompts, answers_table, write_prompts, write_table
 from training.policy_settings import Named, PolicySettings
@@ -31,14 +30,6 @@ from training.rewards.base import Message
 from training.run import Run, write_json
 
 Row = tuple[int, int, int, str]  # prompt, point, sample, response
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = Path(tmp_path_factory.mktemp("models")) / "tiny"
-    tiny_tokenizer(folder)
-    tiny_causal(folder)
-    return folder
 
 
 def asked(number: int) -> Prompt:

@@ -159,9 +159,9 @@ def test_a_killed_run_is_shown_as_failed_with_a_reason_and_can_be_resumed(worksp
     os.killpg(run.state().pid, signal.SIGKILL)
     assert wait(run).status == "failed"
     (view,) = runs.all_runs(workspace)
-    assert view.state.error is not None
-    assert view.state.error.startswith(
-        "the process ended without a word: it was killed, often since the machine's memory was full"
+    assert view.state.error == (
+        "the process ended without a word: it was killed, often since the machine's memory was full (then expected smaller "
+        "batches or shorter texts), or the machine went down"
     )
     assert view.state.ended_at is not None
     assert runs.remaining(view) is None

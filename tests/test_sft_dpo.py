@@ -40,11 +40,8 @@ def collected():
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base") / "tiny"
-    tiny_tokenizer(folder)
-    tiny_causal(folder)
-    return folder
+def base(tiny):
+    return tiny
 
 
 def sft(base, **changed):

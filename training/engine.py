@@ -85,7 +85,7 @@ def resume(run: Run, env: Mapping[str, str] | None = None) -> State:
     run.stop.unlink(missing_ok=True)
     cleared = {"status": "queued", "error": None, "ended_at": None, "pid": None, "started": None}
     run.write_state(state.model_copy(update=cleared))
-    start(run, env) if env else start(run)
+    start(run, env)
     return run.state()
 
 

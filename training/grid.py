@@ -174,7 +174,7 @@ class _Queue:
         write_json(self._file, self._at)
         say(f"{self._states[one].title} starts ({one}{f', GPU {free.name}' if free.env else ''})")
         begin = engine.start if self._states[one].status == "queued" else engine.resume
-        begin(run, free.env) if free.env else begin(run)
+        begin(run, free.env)
         self._states[one] = run.state()
         if self._states[one].status in OVER:
             self._end(one)
