@@ -18,7 +18,7 @@ import streamlit as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from curation import diff, meaning, runs
+from curation import diff, look, meaning, runs
 from curation.pairs import Pair, Turn
 from curation.review import Card
 from curation.store.database import Busy, NotAWorkspace
@@ -51,131 +51,11 @@ _PAGES: dict[str, dict[str, Any]] = {
     "alignment": {"title": "Alignment"},
     "runs": {"title": "Runs"},
 }
-# drawn by the style below: an icon given to st.Page is also fetched from fonts.gstatic.com, for the browser's tab
-_ICONS = (
-    "home", "database", "filter_alt", "rule", "gavel", "assignment", "rate_review", "handshake", "speed", "route",
-    "play_circle",
-)  # fmt: skip
 _ALONE = {"reviewers": "Review", "raters": "Rate"}  # who comes by a link with ?for=..., and the one page they see
 _OPENING_QUOTE = re.compile(r"(?<=\s)['\"]")  # an apostrophe stands behind a letter
 _NOT_GIVEN = '<div class="text nothing">(the ratings were imported without this text)</div>'
 _PICTURE = re.compile(r"!\[")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@^=\"'/])")
-_STYLE = """<style>
-.block-container {padding-top: 3rem; padding-bottom: 4rem; max-width: 1180px}
-.er {line-height: 1.55; font-size: 1rem}
-.er .text {white-space: pre-wrap; overflow-wrap: anywhere; max-width: 74ch}
-.er .turn {margin: 0 0 .75rem 0; padding: .55rem .85rem; border-radius: 8px; max-width: 78ch}
-.er .turn.user {background: color-mix(in srgb, currentColor 7%, transparent)}
-.er .turn.assistant {border-left: 3px solid color-mix(in srgb, currentColor 22%, transparent); margin-left: 1.1rem}
-.er .turn.system, .er .turn.other {border: 1px dashed color-mix(in srgb, currentColor 30%, transparent)}
-.er .who {font-size: .74rem; letter-spacing: .04em; text-transform: uppercase; opacity: .62; margin-bottom: .15rem}
-.er details.earlier > summary {cursor: pointer; opacity: .75; margin: 0 0 .6rem 0; font-size: .9rem}
-.er .sides {display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; align-items: start}
-.er .sides.one {grid-template-columns: 1fr}
-.er .side {border: 1px solid color-mix(in srgb, currentColor 20%, transparent); border-radius: 10px; padding: .7rem .95rem}
-.er .side .name {font-weight: 650; font-size: 1.05rem; margin-bottom: .35rem}
-.er .side .name small {font-weight: 400; opacity: .65; margin-left: .4rem}
-.er .nothing {font-style: italic; opacity: .65}
-.er ins {background: color-mix(in srgb, #3f9d5d 30%, transparent); text-decoration: none; border-radius: 3px}
-.er del {background: color-mix(in srgb, #d2603f 30%, transparent); text-decoration: none; border-radius: 3px}
-.er.table {overflow-x: auto; font-size: .9rem; margin-bottom: .5rem}
-.er.table table {border-collapse: collapse; width: 100%}
-.er.table :is(th, td) {text-align: left; vertical-align: top; padding: .35rem .9rem .35rem 0; overflow-wrap: break-word;
-  border-bottom: 1px solid color-mix(in srgb, currentColor 14%, transparent)}
-.er.table th {font-weight: 400; opacity: .72}
-.er.table td:first-child {font-weight: 600}
-.er .reasons {margin: .2rem 0 0 0; padding-left: 1.1rem}
-.er .quiet {opacity: .72; font-size: .92rem}
-[data-testid="stLayoutWrapper"]:has(> .st-key-choices) {position: sticky; bottom: 0; z-index: 5}
-.st-key-choices {padding: .6rem 0; row-gap: .5rem;
-  background: light-dark(#fbfaf8, #181b1f); border-top: 1px solid light-dark(#ddd8cf, #373d44)}
-.st-key-choices button, .st-key-actions button {min-height: 2.6rem}
-.st-key-choices [class*="st-key-value-"] kbd, .st-key-choices [class*="st-key-why-"] kbd {display: none}
-.st-key-guidelines-box :is(h1, h2, h3) {font-size: 1.15rem; padding: .3rem 0}
-.st-key-note-area:not(:focus-within, :has(input:not(:placeholder-shown), [aria-pressed="true"], [aria-checked="true"])) {
-  position: absolute; width: 1px; height: 1px; overflow: hidden; opacity: 0}
-@media (max-width: 700px) {
-  .er .sides {grid-template-columns: 1fr}
-  .er .turn.assistant {margin-left: .4rem}
-  .er.table :is(th, td) {padding-right: .5rem; min-width: 5.5rem}
-  .st-key-choices button {min-height: 2.1rem; padding: .1rem .5rem}
-  .st-key-choices {row-gap: .2rem}
-  .st-key-choices [class*="st-key-back-"], .st-key-choices [class*="st-key-on-"] {display: none}
-  [data-testid="stMain"] h1 {font-size: 1.5rem; padding-top: 0}
-  .block-container {padding: 3.75rem .9rem 4rem}
-}
-[data-testid="stSidebarNavItems"] a::before {
-  font: 1.1rem/1 "Material Symbols Rounded"; font-feature-settings: "liga"; opacity: .75; width: 1.1rem}
-</style>"""
-_STYLE += (
-    "<style>"
-    + "".join(
-        f'[data-testid="stSidebarNavItems"] li:nth-child({place}) a::before {{content: "{icon}"}}'
-        for place, icon in enumerate(_ICONS, 1)
-    )
-    + "</style>"
-)
-
-# a constant: no text of data or people is in it
-_NOTE_KEY = """
-if (!window.elephantNote) {
-    let writing = false;
-    const note = () => document.querySelector(".st-key-note-area input");
-    const write = () => {  // the field may be drawn a moment later than the card: until then no key decides
-        if (!document.querySelector(".st-key-note-area")) return false;
-        writing = true;
-        if (note()) note().focus();
-        return true;
-    };
-    addEventListener("keydown", (event) => {
-        const typing = event.target.closest && event.target.closest("input, textarea, [contenteditable=true]");
-        if (typing) {
-            if (event.key === "Tab" || event.key === "Escape") writing = false;
-            if (event.key === "Escape" && typing === note()) typing.blur();
-        } else if (event.ctrlKey || event.altKey || event.metaKey) {
-            return;
-        } else if (event.key.toLowerCase() === "n" ? write() : writing && event.key.length === 1) {
-            event.preventDefault();
-            event.stopImmediatePropagation();
-        }
-    }, true);
-    addEventListener("pointerdown", () => { writing = false; }, true);
-    new MutationObserver(() => {  // a card drawn meanwhile took the field away with it: go on in the new one
-        if (writing && document.activeElement === document.body) write();
-    }).observe(document.body, {childList: true, subtree: true});
-    window.elephantNote = write;
-}
-"""
-
-# a constant, like the one above
-_ANSWER_KEYS = """
-if (!window.elephantKeys) {
-    const keys = window.elephantKeys = {opens: 0};  // from when on a key counts: not before what it answers was painted
-    const now = (what) => (document.querySelector(`.st-key-choices [class*="st-key-${what}-"]`) || {}).className;
-    let item = "", drawn = "";
-    new MutationObserver(() => {
-        const found = ["value-1", "whys", "submit"].map(now).join();
-        if (found === drawn) return;
-        const shown = (/[0-9a-f]{32}/.exec(found) || [""])[0];
-        keys.opens = Math.max(keys.opens, performance.now() + (shown === item ? 40 : 250));  // nobody reads an item faster
-        if (shown && shown !== item) document.querySelector('[data-testid="stMain"]').scrollTop = 0;  // read from its top
-        [item, drawn] = [shown, found];
-    }).observe(document.body, {childList: true, subtree: true, attributes: true, attributeFilter: ["class"]});
-    addEventListener("keydown", (event) => {
-        const typing = event.target.closest && event.target.closest("input, textarea, [contenteditable=true]");
-        const decides = /^([0-9 u]|Enter)$/i.test(event.key) && (now("submit") || now("whys"));
-        if (!typing && decides && (event.repeat || performance.now() < keys.opens)) {
-            event.preventDefault();
-            event.stopImmediatePropagation();
-        }
-    }, true);
-    addEventListener("pointerup", (event) => {  // Enter on a reason just clicked would take it off and submit nothing
-        const reason = event.target.closest && event.target.closest(".st-key-note-area button");
-        if (reason) setTimeout(() => reason.blur(), 50);
-    }, true);
-}
-"""
 
 
 # ---- every page begins with this
@@ -214,7 +94,7 @@ def page(title: str, about: str = "") -> Workspace:
         place = f"pages/{_ALONE[alone()].lower()}.py"
         st.switch_page(place, query_params={**st.query_params.to_dict(), "for": alone()})
     st.set_page_config(page_title=f"{title} · Elephant Room", page_icon="🐘", layout="wide")
-    st.html(_STYLE)
+    st.html(look.STYLE)
     opened = workspace()
     runs.settle(opened)
     st.title(title, anchor=False)
@@ -585,12 +465,12 @@ def _tells_the_label(flag: Mapping[str, object]) -> bool:
 def note_key() -> None:
     """`n` puts the cursor into the card's note at once, without waiting for the server: what is typed next belongs in
     the note and must not be taken for keys that decide, not even while the next card is being drawn."""
-    st.html(f"<script>{_NOTE_KEY}</script>", unsafe_allow_javascript=True)
+    st.html(f"<script>{look.NOTE_KEY}</script>", unsafe_allow_javascript=True)
 
 
 def answer_keys() -> None:
-    """No key that decides counts before what it answers was painted, nor while it is held down: see `pages/rate.py`."""
-    st.html(f"<script>{_ANSWER_KEYS}</script>", unsafe_allow_javascript=True)
+    """No press of a key or button that decides counts before what it answers was painted, nor while a key is held down."""
+    st.html(f"<script>{look.ANSWER_KEYS}</script>", unsafe_allow_javascript=True)
 
 
 def focus_note() -> None:

@@ -11,6 +11,7 @@ opened = ui.page("Adjudicate", "Pairs whose reviewers disagree, the lowest agree
 person = ui.signed_in()
 dataset = ui.chosen_dataset(opened)
 state = st.session_state
+ui.answer_keys()
 
 
 def settle(pair_id: str, verdict: Verdict, instead_of: str | None) -> None:

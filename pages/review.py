@@ -257,6 +257,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     tab = st.segmented_control("Show", tabs, default="Review", required=True, key="tab", label_visibility="collapsed")
     chosen_view = view_chosen() if tab == "Review" else View()
 if tab == "Review":
+    ui.answer_keys()
     ui.note_key()
     desk(chosen_view)
 elif tab == "My decisions":

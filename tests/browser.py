@@ -45,7 +45,9 @@ _WATCH = r"""
         return found ? found[1] : "";
     };
     window.painted = [];
+    let awaited = false;  // a frame without a change shows nothing new, and a page that stands still costs nothing
     const look = () => {
+        awaited = false;
         const drawn = window.drawn(), sides = document.querySelector(".er .sides");
         const keys = document.querySelector(".st-key-choices");
         if (drawn && sides && keys) {
@@ -58,9 +60,11 @@ _WATCH = r"""
                 window.painted.push({...seen, marked: marked.length, at: performance.now()});
             }
         }
-        requestAnimationFrame(look);
     };
-    requestAnimationFrame(look);
+    new MutationObserver(() => {
+        if (!awaited) requestAnimationFrame(look);
+        awaited = true;
+    }).observe(document, {childList: true, subtree: true, attributes: true, characterData: true});
 """
 
 

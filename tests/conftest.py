@@ -79,7 +79,7 @@ def sample_workspace(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pyt
     shutil.copytree(kept, folder / "cache" / "readings")
     with closing(Workspace(folder)) as opened:
         overview.open_sample(opened, ROOT / "data" / "sample.jsonl")
-        until(lambda: bool(runs.settle(opened)), seconds=60)
+        until(lambda: bool(runs.settle(opened)), seconds=180)
     shutil.copytree(folder / "cache" / "readings", kept, dirs_exist_ok=True)
     return folder
 

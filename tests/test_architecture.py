@@ -33,7 +33,7 @@ FLOORS = {
     "curation.ratings_label_studio": 2, "curation.ratings_mt_bench": 2,
     "curation.probes": 2, "curation.favourites": 2,
     "curation.pairs": 1, "curation.study_design": 1, "curation.readings": 1, "curation.toxicity": 1,
-    "curation.diff": 1, "curation.charts": 1, "curation.charts_rewards": 1, "curation.charts_alignment": 1,
+    "curation.diff": 1, "curation.look": 1, "curation.charts": 1, "curation.charts_rewards": 1, "curation.charts_alignment": 1,
     "curation.tables": 1, "curation.stats": 1, "training": 1,
 }  # fmt: skip
 BESIDE = {  # the first is a part of the second, or rests on what it says of texts and models

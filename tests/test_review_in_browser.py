@@ -151,6 +151,65 @@ def test_five_presses_at_once_never_decide_a_pair_that_was_not_on_the_screen(des
     assert ana.errors == []
 
 
+def test_a_double_click_decides_one_pair_and_a_key_held_down_one_more(desk):
+    ana = desk.person("ana")
+    first = ana.whole()
+    button = '[class*="st-key-A-"]:not([data-retained="true"]) button'
+    ana.page.evaluate(
+        """([first, button]) => {  // the second click comes with the next card
+            window.second = "";
+            new MutationObserver((_, watch) => {
+                if (window.drawn() === first || !document.querySelector(button)) return;
+                watch.disconnect();
+                window.second = window.drawn();
+                document.querySelector(button).click();
+            }).observe(document.body, {childList: true, subtree: true});
+        }""",
+        [first, button],
+    )
+    ana.page.locator(button).first.click()
+    see(ana, "1 done, 11 left")
+    assert ana.whole() == ana.page.evaluate("window.second") != ""
+    ana.whole()
+    for _ in range(20):  # a key held down repeats
+        ana.page.keyboard.down("2")
+        ana.page.wait_for_timeout(33)
+    ana.page.keyboard.up("2")
+    see(ana, "2 done, 10 left")
+    ana.press("0")
+    with desk.stored() as workspace:
+        assert [question for question, *_ in standing(workspace)] == ["Question 0?", "Question 1?", "Question 2?"]
+
+
+_SETTLES = """document.querySelector('[class*="st-key-same-"]:not([data-retained="true"])').className"""
+_ANOTHER_SETTLES = f"""(before) => document.querySelector('[class*="st-key-same-"]') && {_SETTLES} !== before
+    && window.elephantKeys && window.elephantKeys.opens > 0 && performance.now() >= window.elephantKeys.opens"""
+
+
+def test_three_presses_at_once_settle_one_disputed_pair(tmp_path, browser):
+    folder = tmp_path / "workspace"
+    prepared(folder, numbered(3), overlap=2)
+    with closing(Workspace(folder)) as workspace:
+        for person, choice in (("ana", "1"), ("ben", "0")):
+            while card := review.next_card(workspace, person, "small", review.View()):
+                review.decide(workspace, card.claim.claim_id, person, {"1": "A", "0": "vague"}[choice])
+    with serving(folder) as server:
+        lead = Person(browser, server, "lead").open("adjudicate")
+        before = ""
+        for left in (3, 2):
+            see(lead, f"1 of {left}")
+            lead.rest()
+            lead.page.wait_for_function(_ANOTHER_SETTLES, arg=before)
+            before = lead.page.evaluate(_SETTLES)
+            for _ in range(3):
+                lead.page.keyboard.press("1")
+        see(lead, "1 of 1")
+        lead.rest()
+        with Desk(server, browser).stored() as workspace:
+            assert [one.verdict for one in workspace.verdicts.settlements("small")] == ["same", "same"]
+            assert len(workspace.verdicts.disputed("small", settled=False)) == 1
+
+
 def test_a_second_tab_of_the_same_person_cannot_answer_the_same_card_again(desk):
     ana, again = desk.person("ana"), desk.person("ana")
     assert asked(ana) == asked(again) == "Question 0?"
