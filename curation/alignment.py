@@ -73,7 +73,7 @@ def plan(workspace: Workspace, settings: Mapping[str, Any] | Alignment) -> Plan:
 
 
 def _busy(workspace: Workspace) -> list[str]:
-    """What to know where other runs have this machine now: a grid queues its own jobs alone."""
+    """What to know where other runs have this machine now: runs that are no grid's take no lease of a GPU."""
     others = [Run(file.parent) for file in workspace.runs.glob("*/state.json")]
     going = sum(engine.watch(one).status == "running" and one.state().kind != KIND for one in others)
     words = f"other runs that have this machine now: {going:,}; until they end, the grid's jobs share time and memory with them"
@@ -177,7 +177,11 @@ def _fill(workspace: Workspace, job: Job, homes: Mapping[str, Path], looked_at: 
     home = homes[job.name]
     (home / "input").mkdir(parents=True)
     config: BaseModel
-    if job.kind == "reward":
+    if isinstance(job.asked, reward_training.Joined):
+        members = [_named(workspace, one, homes) for one in job.scored_by]
+        config = reward_training.hand_over_joined(workspace, job.asked, members, home / "input")
+        title = f"{job.name}, the {job.asked.how} of {len(members)} reward models"
+    elif job.kind == "reward":
         config = reward_training.hand_over(workspace, job.asked, home / "input")  # type: ignore[arg-type]
         title = f"{job.name}, from {config.base}"
     else:

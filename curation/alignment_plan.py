@@ -1,7 +1,8 @@
 """Which jobs a grid of alignment comes to.
 
-{reward models} x {algorithms} x {data} x {seeds}; a cell in which one of them makes no difference is made once. Whatever is
-trained (starts, reward models, policies) is trained anew for each seed: seeds are replicates of the whole.
+{reward models, and ensembles of them} x {algorithms} x {data} x {seeds}; a cell in which one of them makes no difference is
+made once. Whatever is trained (starts, reward models, policies) is trained anew for each seed: seeds are replicates of the
+whole. An ensemble of the reward models of one data and seed is one more of what is trained there.
 """
 
 import re
@@ -16,12 +17,16 @@ from training.reward_settings import HEAD
 from training.settings import validated
 
 _NEEDS_NO_REWARD = "dpo-labels"
+_JOINED = f"{TRAINED}ensemble-"  # before how it is joined: an ensemble, as if it were trained from a base of this name
+_APART = 1_000_003  # between the seeds of one recipe's members: those of another seed of the grid are other seeds
+_BESIDE = {"sft", "reward", "ensemble"}  # what settings can be set for besides algorithms
 
 
 class Job(NamedTuple):
     """A run of the grid: what it makes, and which jobs it comes after, by the names of what these make.
 
-    `reward` is the reward model it optimises, `scored_by` all that score what it answers; `start` the job that makes its base.
+    `reward` is the reward model it optimises, `scored_by` all that score what it answers, or the members of the ensemble it
+    makes; `start` the job that makes its base.
     """
 
     name: str
@@ -61,8 +66,11 @@ class _Grid:
     def __init__(self, told: Alignment, behind: str) -> None:
         self._told, self._behind = told, behind
         self._models, self._algorithms = listed(told.reward_models), listed(told.algorithms)
+        self._ensembles = tuple(_JOINED + how for how in listed(told.ensembles))
+        self._optimised = (*self._models, *self._ensembles)
         self._data, self._gold = listed(told.data), listed(told.gold)
         self._seeds = tuple(dict.fromkeys(map(int, listed(told.seeds))))
+        self._short = _told_apart(self._data)
         for given, what in ((self._algorithms, "algorithms"), (self._data, "data"), (self._seeds, "seeds")):
             if not given:
                 raise ValueError(f"{what} is empty: expected one or more, with commas")
@@ -76,14 +84,14 @@ class _Grid:
         later = next((one for one in self._gold if one.startswith(TRAINED)), None)
         if later:
             raise ValueError(f"{later} is gold: expected names of the registry, what the grid trains is optimised")
-        unknown = next((one for one in told.set if one not in {*ALGORITHMS, "sft", "reward"}), None)
+        self._check_ensembles()
+        unknown = next((one for one in told.set if one not in {*ALGORITHMS, *_BESIDE}), None)
         if unknown:
-            raise ValueError(f"set names {unknown!r}: expected some of {', '.join(sorted({*ALGORITHMS, 'sft', 'reward'}))}")
+            raise ValueError(f"set names {unknown!r}: expected some of {', '.join(sorted({*ALGORITHMS, *_BESIDE}))}")
         made = self._made()
         idle = next((one for one in told.set if told.set[one] and one not in made), None)
         if idle:
             raise ValueError(f"set names {idle!r}, which this grid has not: expected some of {', '.join(sorted(made))}")
-        self._short = _told_apart(self._data)
 
     def jobs(self) -> Iterator[Job]:
         """Each seed in turn: what is trained first, then the policies."""
@@ -91,7 +99,11 @@ class _Grid:
             for recipe in (one for one in self._models if one.startswith(TRAINED)):
                 for data in self._data:
                     if self._is_seeded(recipe) or seed == self._seeds[0]:
-                        yield self._reward(recipe, data, seed)
+                        yield from self._rewards(recipe, data, seed)
+            for ensemble in self._ensembles:
+                for data in self._data:
+                    if self._is_seeded(ensemble) or seed == self._seeds[0]:
+                        yield self._ensemble(ensemble, data, seed)
             if self._told.sft:
                 yield from (self._start(data, seed) for data in self._data)
             for algorithm in self._algorithms:
@@ -99,21 +111,25 @@ class _Grid:
                     yield from self._picks(seed)
                     continue
                 for data in self._data:
-                    for model in self._models if algorithm != _NEEDS_NO_REWARD else ("",):
+                    for model in self._optimised if algorithm != _NEEDS_NO_REWARD else ("",):
                         yield self._policy(algorithm, model, data, seed)
 
     def notes(self, jobs: tuple[Job, ...]) -> Iterator[str]:
         """What was made once for several cells, and what is missing."""
-        cells = len(self._models or ("",)) * len(self._algorithms) * len(self._data) * len(self._seeds)
+        cells = len(self._optimised or ("",)) * len(self._algorithms) * len(self._data) * len(self._seeds)
         policies = sum(one.kind not in ("reward", "sft") for one in jobs)
         yield f"{cells:,} cells, made by {policies:,} runs of policies and {len(jobs) - policies:,} that train what these need"
-        if "best-of-n" in self._algorithms and len(self._models) * len(self._data) > 1:
+        if "best-of-n" in self._algorithms and len(self._optimised) * len(self._data) > 1:
             per = "start and seed" if self._told.sft else "seed"
             yield f"best-of-n is sampled once a {per}: all reward models pick from the same samples"
-        if _NEEDS_NO_REWARD in self._algorithms and len(self._models) > 1:
+        if _NEEDS_NO_REWARD in self._algorithms and len(self._optimised) > 1:
             yield "dpo-labels does not depend on the reward model: it is made once for all of them"
         if f"{TRAINED}{HEAD}" in self._models and len(self._seeds) > 1:
             yield f"{HEAD} does not depend on the seed: it is trained once on each data; all else is trained anew for each seed"
+        if self._ensembles:
+            hows = ", ".join(one.removeprefix(_JOINED) for one in self._ensembles)
+            members = len(self._members(self._data[0], self._seeds[0]))
+            yield f"ensembles ({hows}) of {members:,} reward models: each one's scores are centred and scaled"
         if not self._gold:
             yield "no gold reward model: what comes of it is judged by what was optimised alone"
         if len(self._seeds) < 3:
@@ -124,17 +140,32 @@ class _Grid:
         first = {"sft"} if self._told.sft else set()
         if any(one.startswith(TRAINED) for one in self._models):
             first.add("reward")
+        if self._ensembles:
+            first.add("ensemble")
         return first.union(*({one, ALGORITHMS[one][0]} for one in self._algorithms))
 
     # ---- jobs
 
-    def _reward(self, recipe: str, data: str, seed: int) -> Job:
-        name, told = self._model_name(recipe, data, seed), self._told
+    def _rewards(self, recipe: str, data: str, seed: int) -> Iterator[Job]:
+        """The reward model of this recipe, and those beside it that are members of the ensembles alone."""
+        for number, name in enumerate(self._names(recipe, data, seed)):
+            asked = self._validated(
+                reward_training.Wanted, ("reward",), model=name, base=recipe.removeprefix(TRAINED), data=_joined(data),
+                held_out=self._told.held_out, split_seed=self._told.split_seed, seed=(seed + number * _APART) % 2**32,
+                precision=self._told.precision,
+            )  # fmt: skip
+            yield Job(name, "reward", asked, self._cell("reward", name, recipe, data, seed))
+
+    def _ensemble(self, ensemble: str, data: str, seed: int) -> Job:
+        name, told = self._model_name(ensemble, data, seed), self._told
         asked = self._validated(
-            reward_training.Wanted, ("reward",), model=name, base=recipe.removeprefix(TRAINED), data=_joined(data),
-            held_out=told.held_out, split_seed=told.split_seed, seed=seed, precision=told.precision,
+            reward_training.Joined, ("ensemble",), model=name, how=ensemble.removeprefix(_JOINED), data=_joined(data),
+            held_out=told.held_out, split_seed=told.split_seed, device=told.device,
         )  # fmt: skip
-        return Job(name, "reward", asked, self._cell("reward", name, recipe, data, seed))
+        members = self._members(data, seed)
+        after = tuple(one for one in members if one not in self._models)
+        cell = self._cell("reward", name, ensemble, data, seed)
+        return Job(name, "reward", asked, cell, scored_by=members, after=after)
 
     def _start(self, data: str, seed: int) -> Job:
         name = self._name("sft", self._short[data], f"s{seed}")
@@ -163,7 +194,7 @@ class _Grid:
                     "recipe": model if model.startswith(TRAINED) else "",
                     "data": one if model.startswith(TRAINED) or data else "",
                 }
-                for model in self._models
+                for model in self._optimised
                 for one in some
             }
             scored_by = (*picked, *self._gold)
@@ -172,7 +203,7 @@ class _Grid:
                 scored_by=",".join(scored_by),
             )  # fmt: skip
             cell = {**self._cell("best-of-n", "", "", data, seed), "picked": picked}
-            after = self._needs(start, self._models, some, seed)
+            after = self._needs(start, self._optimised, some, seed)
             yield Job(name, "best-of-n", asked, cell, start, "", scored_by, after)
 
     def _needs(self, start: str, models: Any, data: Any, seed: int) -> tuple[str, ...]:
@@ -201,6 +232,7 @@ class _Grid:
             "split_seed",
             "looked_at",
             "reward_model",
+            "how",
             "pairs",
             "scored_by",
         }
@@ -220,7 +252,35 @@ class _Grid:
         }  # fmt: skip
 
     def _is_seeded(self, recipe: str) -> bool:
-        return recipe != f"{TRAINED}{HEAD}"  # fitted to the one best solution, whatever the seed
+        """Whether another seed makes another one: a head is fitted to the one best solution whatever the seed, and an ensemble
+        is what its members are."""
+        if recipe in self._ensembles:
+            return any(self._is_seeded(one) for one in self._models if one.startswith(TRAINED))
+        return recipe != f"{TRAINED}{HEAD}"
+
+    def _names(self, model: str, data: str, seed: int) -> tuple[str, ...]:
+        """The reward model itself, and what is trained beside it for the ensembles."""
+        name = self._model_name(model, data, seed)
+        more = self._told.members if model.startswith(TRAINED) and self._is_seeded(model) else 1
+        return (name, *(f"{name}-member{number}" for number in range(2, more + 1)))
+
+    def _members(self, data: str, seed: int) -> tuple[str, ...]:
+        return tuple(name for model in self._models for name in self._names(model, data, seed))
+
+    def _check_ensembles(self) -> None:
+        """Raise ValueError for ensembles of fewer than two, and for members of none."""
+        told = self._told
+        members = len(self._members(self._data[0], self._seeds[0]))
+        if self._ensembles and members < 2:
+            raise ValueError(
+                f"ensembles is {told.ensembles!r} with {members:,} reward model to join: expected two or more in "
+                f"reward_models, or members=2 or more of a {TRAINED}BASE, but {HEAD} is the same with every seed"
+            )
+        if told.members > 1 and (not self._ensembles or members == len(self._models)):
+            raise ValueError(
+                f"members is {told.members:,}: expected it with ensembles, and with a {TRAINED}BASE in reward_models that is "
+                f"not {HEAD}, which is the same with every seed"
+            )
 
     def _model_name(self, model: str, data: str, seed: int) -> str:
         if not model.startswith(TRAINED):

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from training.reward_ensemble import HOWS
+
 TRAINED = "train:"  # before a base: a reward model that is trained first, on each of the data
 ALGORITHMS = {  # by name: the kind of run, and its settings
     "ppo": ("ppo", {}), "rloo": ("rloo", {}),
@@ -11,7 +13,7 @@ ALGORITHMS = {  # by name: the kind of run, and its settings
     "dpo-labels": ("dpo", {"pairs": "labels"}), "dpo-sampled": ("dpo", {"pairs": "sampled"}),
     "best-of-n": ("best-of-n", {}),
 }  # fmt: skip
-_LISTS = ("reward_models", "algorithms", "data", "seeds", "gold")
+_LISTS = ("reward_models", "ensembles", "algorithms", "data", "seeds", "gold")
 
 
 class Alignment(BaseModel):
@@ -27,6 +29,14 @@ class Alignment(BaseModel):
         "",
         description="those that are optimised: names of the registry, or train:BASE (train:minilm-bt), trained first on "
         "each of the data",
+    )
+    ensembles: str = Field(
+        "",
+        description="also optimise ensembles of all these reward models, on each of the data and with each seed: mean, worst, "
+        "uncertainty (mean - weight x variance)",
+    )
+    members: int = Field(
+        1, ge=1, description="reward models that each train:BASE gives the ensembles; beside the first, with seeds of their own"
     )
     algorithms: str = Field(
         "ppo,rloo,dpo,best-of-n",
@@ -59,7 +69,9 @@ class Alignment(BaseModel):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: a GPU where there is one")
     at_once: int = Field(0, ge=0, description="jobs that run at a time; 0: one for each GPU, one on a CPU")
     set: dict[str, dict[str, Any]] = Field(
-        {}, description='more settings by algorithm, and of sft and reward: {"ppo": {"kl": 0.1}, "reward": {"epochs": 2}}'
+        {},
+        description="more settings by algorithm, and of sft, reward and ensemble: "
+        '{"ppo": {"kl": 0.1}, "reward": {"epochs": 2}, "ensemble": {"weight": 0.5}}',
     )
 
     @field_validator(*_LISTS, mode="before")
@@ -73,6 +85,14 @@ class Alignment(BaseModel):
         for one in listed(given):
             if one not in ALGORITHMS:
                 raise ValueError(f"there is no algorithm {one!r}: expected some of {', '.join(ALGORITHMS)}")
+        return given
+
+    @field_validator("ensembles")
+    @classmethod
+    def _joined(cls, given: str) -> str:
+        for one in listed(given):
+            if one not in HOWS:
+                raise ValueError(f"there is no ensemble {one!r}: expected some of {', '.join(HOWS)}")
         return given
 
     @field_validator("seeds")

@@ -3,12 +3,14 @@
 import json
 import shutil
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from curation import policies, reward_models, reward_training
 from curation.alignment_plan import Job
 from curation.alignment_settings import TRAINED, Alignment, listed
 from curation.held_out import Split, behind, chosen_prompts
+from curation.pairs import Turn
 from curation.workspace import Workspace
 from training import estimates
 from training.estimates import NOTHING, Counts, Estimate, Size
@@ -16,7 +18,9 @@ from training.machine import Machine, machine
 from training.reward_settings import HEAD
 
 _CHARACTERS = 4  # of a token of English
-_TEMPLATE = 10  # tokens a chat template puts around a prompt
+_READ = 1024  # tokens that a reward model reads of prompt and response
+_TURN, _TEMPLATE = 6, 25  # tokens a chat template puts around a turn, and before all of them, a system turn of its own
+_DRAWN = 512  # pairs whose lengths stand for those of all
 
 
 class Times(NamedTuple):
@@ -34,7 +38,11 @@ def of(workspace: Workspace, told: Alignment, jobs: tuple[Job, ...], split: Spli
     sizes = _Sizes(workspace, told, jobs)
     counts = {one: _counts(workspace, told, one, split) for one in {_data(job) for job in jobs}}
     rates = _rates(workspace)
-    found = [_estimate(job, sizes, counts[_data(job)], rates.get((job.kind, sizes.start), []), on) for job in jobs]
+
+    def estimate(job: Job) -> Estimate | None:
+        return _estimate(job, sizes, counts[_data(job)], rates.get((job.kind, sizes.start), []), on)
+
+    found = [estimate(job) for job in jobs]
     at_once = told.at_once or on.cards
     known = [one for one in found if one is not None]
     seconds = sum(one.seconds for one in known) / at_once if len(known) == len(found) else None
@@ -44,11 +52,13 @@ def of(workspace: Workspace, told: Alignment, jobs: tuple[Job, ...], split: Spli
         notes.append(f"the times of {earlier:,} jobs go by earlier runs of their kind from the same start")
     if sizes.unknown:
         notes.append(f"not on this machine yet, so that nothing can be said of its jobs: {', '.join(sorted(sizes.unknown))}")
-    return Times(found, seconds, tuple(notes), tuple(_warnings(workspace, jobs, found, sizes, on)))
+    return Times(found, seconds, tuple(notes), (*_too_large(jobs, found, estimate, on), *_no_room(workspace, jobs, sizes, on)))
 
 
 def _estimate(job: Job, sizes: "_Sizes", counts: Counts, rates: list[float], on: Machine) -> Estimate | None:
     told = job.asked.model_dump()
+    if isinstance(job.asked, reward_training.Joined):
+        return _of_ensemble(job.asked, [sizes.of_scorer(one) for one in job.scored_by], counts, on)
     if job.kind == "reward":
         base = sizes.of_model("minilm" if told["base"] == HEAD else told["base"])
         counts = counts._replace(train=min(counts.train, told["count"] or counts.train))
@@ -60,6 +70,16 @@ def _estimate(job: Job, sizes: "_Sizes", counts: Counts, rates: list[float], on:
     if policy is None or len(known) < len(scorers):
         return None
     return estimates.put_right(estimates.of_policy(job.kind, told, counts, policy, known, on), rates)
+
+
+def _of_ensemble(asked: reward_training.Joined, members: Sequence[Size | None], counts: Counts, on: Machine) -> Estimate | None:
+    """Each member reads the texts of some pairs, one member after the other."""
+    counts = counts._replace(train=0, held_out=min(asked.count, counts.train + counts.held_out))
+    found = [one and estimates.of_reward({"max_length": _READ}, counts, one, on, head=True) for one in members]
+    known = [one for one in found if one is not None]
+    if len(known) < len(members):
+        return None
+    return Estimate(sum(one.seconds for one in known), max(one.bytes for one in known), sum(one.tokens for one in known))
 
 
 class _Sizes:
@@ -74,7 +94,9 @@ class _Sizes:
                 heads = model.family == HEAD  # next to nothing beside the embeddings it stands on
                 self._sources[name] = ["minilm"] if heads else list(reward_models.opened_by(workspace, model).sources())
         for job in jobs:
-            if job.kind == "reward":
+            if isinstance(job.asked, reward_training.Joined):  # its members come before it
+                self._sources[job.name] = [source for one in job.scored_by for source in self._sources[one]]
+            elif job.kind == "reward":
                 base = job.asked.model_dump()["base"]
                 self._sources[job.name] = ["minilm" if base == HEAD else base]
 
@@ -102,11 +124,23 @@ def _counts(workspace: Workspace, told: Alignment, data: str, split: Split) -> C
         workspace, data, held_out=told.held_out, split_seed=told.split_seed, count=1, looked_at=1,
         prompts_from=behind(workspace, ",".join(listed(told.data.replace("+", ",")))),
     )  # fmt: skip
-    prompts = [sum(len(turn.content) for turn in turns) / _CHARACTERS + _TEMPLATE for _, turns in split.held_out]
-    datasets = {dataset for dataset, _, _ in reward_training.parts(behind(workspace, data))}
-    lengths = [(left + right) / 2 for one in datasets for _, _, left, right, _ in workspace.pairs.sizes(one)]
-    response = sum(lengths) / max(1, len(lengths)) / _CHARACTERS
-    return Counts(own.all_train, own.all_held_out, sum(prompts) / max(1, len(prompts)), response)
+    prompts = [_tokens(turns) for _, turns in split.held_out]
+    sizes: dict[str, float] = {}
+    parts = list(reward_training.parts(behind(workspace, data)))
+    for dataset in dict.fromkeys(one for one, _, _ in parts):
+        wanted = {subset for one, _, subset in parts if one == dataset}
+        rows = workspace.pairs.sizes(dataset)
+        sizes |= {pair_id: (left + right) / 2 for pair_id, subset, left, right, _ in rows if wanted & {"", subset}}
+    response = sum(sizes.values()) / max(1, len(sizes)) / _CHARACTERS
+    drawn = workspace.pairs.many(sorted(sizes)[:_DRAWN])  # ids are hashes
+    longer = [max(len(pair.chosen.text), len(pair.rejected.text)) / _CHARACTERS for pair in drawn]
+    lengths = tuple((_tokens(pair.prompt), one) for pair, one in zip(drawn, longer, strict=True))
+    return Counts(own.all_train, own.all_held_out, sum(prompts) / max(1, len(prompts)), response, lengths)
+
+
+def _tokens(turns: Sequence[Turn]) -> float:
+    """Tokens of a prompt, about."""
+    return _TEMPLATE + sum(_TURN + len(turn.content) / _CHARACTERS for turn in turns)
 
 
 def _rates(workspace: Workspace) -> dict[tuple[str, str], list[float]]:
@@ -120,30 +154,66 @@ def _rates(workspace: Workspace) -> dict[tuple[str, str], list[float]]:
     return found
 
 
-def _warnings(
-    workspace: Workspace, jobs: tuple[Job, ...], found: list[Estimate | None], sizes: _Sizes, on: Machine
+# ---- what exceeds this machine. Nothing is refused: these are estimates
+
+
+def _too_large(
+    jobs: Sequence[Job], found: Sequence[Estimate | None], estimate: Callable[[Job], Estimate | None], on: Machine
 ) -> list[str]:
-    """What exceeds this machine. Nothing is refused: these are estimates."""
-    said = []
-    needed: dict[str, int] = defaultdict(int)
+    """For each kind of job the one that needs the most memory, where that is more than there is, and what would need less."""
+    largest: dict[str, tuple[int, Job]] = {}
     for job, one in zip(jobs, found, strict=True):
-        needed[job.kind] = max(needed[job.kind], one.bytes if one else 0)
-    for kind, most in needed.items():
-        if most > on.memory:
-            smaller = (
-                "batch_pairs or max_length" if kind == "reward" else "batch, max_prompt or max_tokens, or LoRA (lora_rank)"
+        if one is not None and one.bytes > max(on.memory, largest.get(job.kind, (0, job))[0]):
+            largest[job.kind] = one.bytes, job
+    return [
+        f"{kind} is estimated to need {most / 1e9:.1f} GB where {on.memory / 1e9:.1f} GB are free on {on.name}: expected "
+        + (_smaller_batch(job, estimate, on) or _smaller(job))
+        for kind, (most, job) in largest.items()
+    ]
+
+
+def _smaller_batch(job: Job, estimate: Callable[[Job], Estimate | None], on: Machine) -> str:
+    """In words, the largest batch, of halves of the one asked for, that fits; a step learns from as much. "": none."""
+    told = job.asked.model_dump()
+    name = "batch_pairs" if job.kind == "reward" else "batch"
+    if name not in told or told.get("base") == HEAD:
+        return ""
+    asked, batch = int(told[name]), int(told[name]) // 2
+    while batch:
+        changed = {name: batch, "accumulate": -(-asked * int(told["accumulate"]) // batch)}
+        one = estimate(job._replace(asked=job.asked.model_copy(update=changed)))
+        if one is not None and one.bytes <= on.memory:
+            words = (
+                f"a smaller batch: set={json.dumps({job.cell['algorithm']: changed})}, by which a step learns from as much, "
             )
-            said.append(
-                f"{kind} is estimated to need {most / 1e9:.1f} GB where {on.memory / 1e9:.1f} GB are free on {on.name}: "
-                f"expected a smaller {smaller}"
-            )
+            return f"{words}is estimated at {one.bytes / 1e9:.1f} GB"
+        batch //= 2
+    return ""
+
+
+def _smaller(job: Job) -> str:
+    """What to change where no smaller batch alone would do."""
+    told = job.asked.model_dump()
+    if not {"batch", "batch_pairs"} & told.keys() or told["base"] == HEAD:
+        return "a smaller max_prompt, max_tokens or base" if "max_prompt" in told else "more of the memory free"
+    if job.kind == "reward":
+        smaller = "a smaller batch_pairs or max_length"
+    elif job.kind in estimates.OF_DATA and told.get("pairs") != "sampled":
+        smaller = "a smaller batch or max_prompt, data with shorter responses (the longest counts, max_tokens cuts none)"
+    else:
+        smaller = "a smaller batch, max_prompt or max_tokens"
+    return f"{smaller}, or {'a smaller base' if told['lora_rank'] else 'LoRA (lora_rank)'}"
+
+
+def _no_room(workspace: Workspace, jobs: Sequence[Job], sizes: _Sizes, on: Machine) -> list[str]:
+    """Where the policies are more than the disk has room for."""
     start = sizes.of_model(sizes.start)
     models = sum(job.kind in ("sft", "dpo", "ppo", "rloo") for job in jobs)
     written = models * (2 if on.kind == "gpu" else 4) * start.weights if start else 0
     free = shutil.disk_usage(workspace.folder).free
-    if written > free:
-        said.append(
-            f"the {models:,} policies will take {written / 1e9:.1f} GB on a disk with {free / 1e9:.1f} GB free: expected fewer "
-            "of them, or more room"
-        )
-    return said
+    if written <= free:
+        return []
+    return [
+        f"the {models:,} policies will take {written / 1e9:.1f} GB on a disk with {free / 1e9:.1f} GB free: expected fewer "
+        "of them, or more room"
+    ]

@@ -41,3 +41,5 @@ def alignment(
             if rows:
                 typer.echo(f"\n{title}")
                 say_rows(rows, tuple(rows[0]), False, none="")
+                if title in outcomes_report.NOTES:
+                    typer.echo(outcomes_report.NOTES[title])

@@ -73,8 +73,8 @@ if (!window.elephantNote) {
     };
     addEventListener("keydown", (event) => {
         const typing = event.target.closest && event.target.closest("input, textarea, [contenteditable=true]");
+        if (event.key === "Tab" || event.key === "Escape") writing = false;
         if (typing) {
-            if (event.key === "Tab" || event.key === "Escape") writing = false;
             if (event.key === "Escape" && typing === note()) typing.blur();
         } else if (event.ctrlKey || event.altKey || event.metaKey) {
             return;
@@ -110,6 +110,7 @@ if (!window.elephantKeys) {
     };
     new MutationObserver(look).observe(document.body, {
         childList: true, subtree: true, attributes: true, attributeFilter: ["class", "data-retained"]});
+    look();
     const early = (event) => event.repeat || event.timeStamp < keys.opens;  // when it was pressed, not when we heard of it
     const stop = (event) => { event.preventDefault(); event.stopImmediatePropagation(); };
     addEventListener("keydown", (event) => {

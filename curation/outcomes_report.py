@@ -17,6 +17,12 @@ from curation.stats.winrate import Interaction
 from curation.workspace import Workspace
 
 NONE_YET = "none yet"
+WINS = "Win rates against the start"
+FAMILY = (
+    "p is that of a win rate of 1/2: how often two that are even would be as far apart or further, were the sides of whole "
+    "prompts swapped by chance. It is adjusted by Holm for all rows of this table by the same judge."
+)
+NOTES = {WINS: FAMILY}  # what is said under a table
 
 
 class Choice(NamedTuple):
@@ -183,18 +189,25 @@ def point_rows(curves: Sequence[Curve]) -> list[dict[str, str]]:
 # ---- win rates
 
 
-def win_rows(workspace: Workspace, duels: Sequence[Duel]) -> list[dict[str, str]]:
-    """A row a comparison and judge."""
+def win_rows(workspace: Workspace, duels: Sequence[Duel], *, without: str = "") -> list[dict[str, str]]:
+    """A row a comparison and judge, p adjusted for all of them by that judge: `FAMILY` says so. `without` is a column that
+    says what its readers know anyway; so does one that is empty, and both would take the room of the rest."""
     known, equal = outcomes.made(workspace), any(one.at_equal_length is not None for one in duels)
-    return [
+    tests = outcomes_wins.adjusted(duels)
+    sizes = {each.over for each in tests if each.over}
+    p, over = (f"p, Holm over {max(sizes):,}", "") if len(sizes) == 1 else ("p, Holm", ", over {:,}")
+    rows = [
         {
             "policy": one.one.words(known[one.one.generator]), "against": one.other.words(known[one.other.generator]),
             "judged by": one.judge if one.by == "reward model" else f"{one.judge} ({one.by})", "win rate": one.rate.words(),
+            p: f"undefined, because {one.even.undefined}" if test.p is None else p_value(test.p) + over.format(test.over),
             **({"at equal length": NONE_YET if one.at_equal_length is None else one.at_equal_length.words()} if equal else {}),
             "to know": one.why,
         }
-        for one in duels
+        for one, test in zip(duels, tests, strict=True)
     ]  # fmt: skip
+    said = [name for name in (rows[0] if rows else ()) if name != without and any(row[name] for row in rows)]
+    return [{name: row[name] for name in said} for row in rows]
 
 
 def win_dots(duels: Sequence[Duel], *, equal_length: bool = False) -> dict[str, dict[str, Figure]]:
@@ -351,7 +364,7 @@ def parts(workspace: Workspace, alignment: str, gold: str, measure: Measure) -> 
     curves = [outcomes_curves.curve(workspace, one, gold) for one in some if one.moved]
     wins = [duel for one in some for duel in outcomes_wins.against_start(workspace, one, models=[gold])]
     found[f"Reward against KL, by {gold}, in standard deviations of the start's scores"] = curve_rows(curves)
-    found["Win rates against the start"] = win_rows(workspace, wins)
+    found[WINS] = win_rows(workspace, wins, without="against")
     for data, cells in outcomes_grid.cells(workspace, some, gold, measure, distance=distance).items():
         on = f" on {data}" if data else ""
         found[f"Algorithm by reward model{on}: {measure} by {gold}"] = interaction_rows(
@@ -375,9 +388,10 @@ def record(workspace: Workspace, alignment: str | None, gold: str = "", measure:
         "win_rates": [
             {
                 "policy": one.one._asdict(), "against": one.other._asdict(), "judge": one.judge, "by": one.by,
-                "win_rate": one.rate.record(), "to_know": one.why,
+                "win_rate": one.rate.record(), "p": one.even.p, "p_holm": test.p, "holm_over": test.over,
+                "prompts": one.even.n, "p_undefined": one.even.undefined, "to_know": one.why,
             }
-            for one in wins
+            for one, test in zip(wins, outcomes_wins.adjusted(wins), strict=True)
         ],
         "algorithm_by_reward_model": [
             {"data": data, "algorithm": a, "reward_model": m, **figure.record()}

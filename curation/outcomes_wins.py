@@ -11,7 +11,7 @@ import numpy as np
 
 from curation import benchmark, outcomes, people, proxies, reward_models
 from curation.outcomes import Made
-from curation.stats import winrate
+from curation.stats import preference_accuracy, winrate
 from curation.stats.accuracy import Numbers
 from curation.stats.figures import Figure
 from curation.study_design import COMPARISON
@@ -41,8 +41,28 @@ class Duel(NamedTuple):
     judge: str
     by: By
     rate: Figure
+    even: winrate.Even  # the test of `rate`, not of that at equal length
     at_equal_length: Figure | None
     why: str  # what to know of the judge
+
+
+class Adjusted(NamedTuple):
+    """The p of a win rate of 1/2 by Holm, None where there is no test, and over how many tests it is."""
+
+    p: float | None
+    over: int
+
+
+def adjusted(shown: Sequence[Duel]) -> list[Adjusted]:
+    """Of win rates that are shown together, in their order: the tests of each judge are one family. Holm's adjustment holds
+    however they hang together, such as by their start; a rate without a test does not count."""
+    found: dict[int, Adjusted] = {}
+    for judge in {(one.judge, one.by) for one in shown}:
+        family = [place for place, one in enumerate(shown) if (one.judge, one.by) == judge]
+        told = [shown[place].even.p for place in family]
+        over = sum(p is not None for p in told)
+        found.update((place, Adjusted(p, over)) for place, p in zip(family, preference_accuracy.holm(told), strict=True))
+    return [found[place] for place in range(len(shown))]
 
 
 @dataclass(frozen=True)
@@ -119,7 +139,8 @@ def _duel(
     prompts = np.array(met.prompts, dtype=object)
     equal = winrate.length_controlled(p, met.lengths, prompts, benchmark.rng()) if equal_length else None
     why = "; ".join(dict.fromkeys(filter(None, notes)))
-    yield Duel(one, other, judge, by, winrate.from_preferences(p, prompts, benchmark.rng()).rate, equal, why)
+    rate = winrate.from_preferences(p, prompts, benchmark.rng()).rate
+    yield Duel(one, other, judge, by, rate, winrate.p_of_even(p, prompts, benchmark.rng()), equal, why)
 
 
 def _why(workspace: Workspace, one: Made, model: str) -> str:

@@ -123,16 +123,18 @@ def placed(workspace: Workspace, value: Any, models: Set[str]) -> Any:
 
 
 def _members(workspace: Workspace, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The members of an ensemble in full, where they are given as names; and what their scores are divided by, where that is
-    not given: their standard deviations over all that they have scored, once all of them have scored something."""
+    """The members of an ensemble in full, where they are given as names; and what is taken off their scores and these are
+    divided by, where neither is given: mean and standard deviation of all that they have scored, once all have scored some."""
     models = [model_named(workspace, name) for name in _named_members(settings)]
     if not models:
         return {}
     full = {"members": [{"family": one.family, **json.loads(one.settings)} for one in models]}
     spreads = [workspace.scores.spread(one.reward_model) for one in models]
-    if settings.get("scales") or not all(spreads):
+    known = [one for one in spreads if one is not None]
+    if settings.get("scales") or settings.get("centres") or len(known) < len(models):
         return full
-    return {**full, "scales": [float(f"{spread:.6g}") for spread in spreads if spread]}
+    centres, scales = ([float(f"{number:.6g}") for number in some] for some in zip(*known, strict=True))
+    return {**full, "centres": centres, "scales": scales}
 
 
 def _named_members(settings: Mapping[str, Any]) -> list[str]:

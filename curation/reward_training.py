@@ -1,4 +1,5 @@
-"""Training reward models: which pairs, split by conversation, with which margins; and the trained model registered."""
+"""Training reward models: which pairs, split by conversation, with which margins; and the trained model registered. Ensembles
+of them, whose members are trained first, are handed over and registered likewise."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -8,14 +9,17 @@ from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from curation import reward_models, scoring
 from curation.pairs import Pair, Turn, parse
 from curation.released import released
 from curation.workspace import Workspace
+from training import reward_ensemble
+from training.policy_settings import Named
 from training.reward import SUMMARY
-from training.reward_data import PAIRS
+from training.reward_data import HELD_OUT, PAIRS, TRAIN
+from training.reward_ensemble import FAMILY, How, Joining
 from training.reward_settings import HEAD, Training
 from training.run import Run
 
@@ -41,6 +45,21 @@ class Wanted(Training):
     margins: str = Field(
         "", description="where a pair's margin comes from: contested (how strongly its votes prefer the label), or none"
     )
+
+
+class Joined(BaseModel):
+    """What an ensemble is asked for; its members are named by whoever hands it over."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    model: str = Field(min_length=1, description="the name of the ensemble")
+    how: How = Field(description="mean, worst (the lowest), or uncertainty (mean - weight x variance)")
+    weight: float = Field(0.1, ge=0, description="with how=uncertainty: how much the members' variance takes off")
+    data: str = Field(min_length=1, description="whose pairs its members' scales are measured on, named as for a training")
+    count: int = Field(100, ge=2, description="pairs they are measured on, the held-out ones first")
+    held_out: float = Field(0.1, ge=0, le=1, description="share of the conversations that are held out")
+    split_seed: int = Field(0, description="another number, another split")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: a GPU where there is one")
 
 
 class Chosen(NamedTuple):
@@ -69,11 +88,41 @@ def hand_over(workspace: Workspace, wanted: Wanted, folder: Path) -> Training:
     return Training.model_validate(wanted.model_dump(include=set(Training.model_fields)))
 
 
+def hand_over_joined(workspace: Workspace, wanted: Joined, members: Sequence[Named], folder: Path) -> Joining:
+    """Write the texts that the members' scales are measured on into the folder; returns the run's settings. Raises ValueError
+    for data that is not there."""
+    reward_models.check_name(workspace, wanted.model)
+    rows = _some(workspace, wanted)
+    held_out = sum(row["split"] == HELD_OUT for row in rows)
+    prompts = [row["prompt"] for row in rows for _ in range(2)]
+    reward_ensemble.write_texts(folder, prompts, [row[side] for row in rows for side in ("chosen", "rejected")])
+    words = f"{wanted.data}, {len(rows):,} pairs, {held_out:,} of them held out"
+    return Joining(
+        model=wanted.model, members=tuple(members), how=wanted.how, weight=wanted.weight, data=words, device=wanted.device
+    )
+
+
+def _some(workspace: Workspace, wanted: Joined) -> list[dict[str, Any]]:
+    """As many pairs as are wanted, the same ones each time: those held out, and where they are fewer some of the others."""
+    chosen = sorted(once([one for part in parts(wanted.data) for one in chosen_of(workspace, *part, count=0)]))
+    held_out: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
+    for rows in _rows(workspace, chosen, wanted, {}):
+        held_out += [row for row in rows if row["split"] == HELD_OUT]
+        others = [*others, *(row for row in rows if row["split"] == TRAIN)][: wanted.count]
+        if len(held_out) >= wanted.count:
+            break
+    return [*held_out, *others][: wanted.count]
+
+
 def take_in(workspace: Workspace, run: Run) -> None:
-    """Register the model a finished run trained; a second time does nothing."""
+    """Register the model a finished run trained, or the ensemble it made; a second time does nothing."""
     if run.run_id in workspace.scores.taken_in():
         return
     summary = json.loads((run.output / SUMMARY).read_text())
+    if summary["family"] == FAMILY:
+        _take_in_joined(workspace, run, summary)
+        return
     settings = _beside(run, summary["settings"])
     reward_models.register(
         workspace, summary["model"], summary["family"], settings, "elephant", run_id=run.run_id,
@@ -81,10 +130,26 @@ def take_in(workspace: Workspace, run: Run) -> None:
     )  # fmt: skip
 
 
+def _take_in_joined(workspace: Workspace, run: Run, summary: dict[str, Any]) -> None:
+    """Register an ensemble by its members' names, from whose training it has learned what they have.
+
+    Raises ValueError where a name does not mean the member that it meant to the run.
+    """
+    known = {one.reward_model: one for one in workspace.scores.models()}
+    for member in summary["members"]:
+        name, trained, found = member["name"], member["run"], known.get(member["name"])
+        if trained and (found is None or found.run_id != trained):
+            raise ValueError(f"the reward model {name!r} that run {trained} trained is not in: resume that run first")
+        if found is None or (not trained and found.fingerprint != member["fingerprint"]):
+            raise ValueError(f"{name!r} is another reward model here than the one that is a member of {summary['model']!r}")
+    settings = {**summary["settings"], "members": [one["name"] for one in summary["members"]]}
+    reward_models.register(workspace, summary["model"], FAMILY, settings, "elephant", run_id=run.run_id)
+
+
 def _learned(run: Run) -> list[str]:
     """The ids of the pairs it was trained on."""
     table = pq.read_table(run.input / PAIRS, columns=["pair_id", "split"]).to_pylist()
-    return [one["pair_id"] for one in table if one["split"] == "train"]
+    return [one["pair_id"] for one in table if one["split"] == TRAIN]
 
 
 def _beside(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +209,7 @@ def _margins(workspace: Workspace, wanted: Wanted) -> dict[str, float]:
 
 
 def _rows(
-    workspace: Workspace, chosen: list[Chosen], wanted: Wanted, margins: dict[str, float]
+    workspace: Workspace, chosen: list[Chosen], wanted: "Splits", margins: dict[str, float]
 ) -> Iterator[list[dict[str, Any]]]:
     for start in range(0, len(chosen), _AT_ONCE):
         some = chosen[start : start + _AT_ONCE]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation import probing, reward_models
-from curation.pairs import RESPONSE_LEAD, Pair, Turn, parse, unpacked
+from curation.pairs import RESPONSE_LEAD, Pair, Turn, parse, turn, unpacked
 from curation.released import released
 from curation.store.policies import Written
 from curation.store.scores import ScoreRun
@@ -201,11 +201,18 @@ def _of_probes(pairs: list[Pair], phrases: tuple[str, ...]) -> Iterator[Group]:
 
 
 def _of_study(workspace: Workspace, study: str) -> Iterator[Group]:
-    leads = workspace.scores.unusual_leads(study)  # a response is read alike, whether it comes from a dataset or a study
-    for content in workspace.studies.contents(study).values():
-        given = [(one, spoken(leads.get(one, RESPONSE_LEAD), text)) for one, text in content.texts.items() if text is not None]
+    """A response is read as it is where it comes from: from a dataset, or from a policy."""
+    leads = workspace.scores.unusual_leads(study)
+    policies = {one.generator for one in workspace.policies.generators()}
+    wrote = workspace.studies.generators(study)
+    for item_id, content in workspace.studies.contents(study).items():
+        given = tuple(
+            (one, as_written(text) if policies & {*wrote[item_id][one]} else spoken(leads.get(one, RESPONSE_LEAD), text))
+            for one, text in content.texts.items()
+            if text is not None
+        )
         if given:
-            yield Group(conversation(content.prompt), tuple(given))
+            yield Group(conversation(content.prompt), given)
 
 
 def _of_policies(workspace: Workspace, points: Mapping[str, int | None]) -> Iterator[Group]:
@@ -230,7 +237,7 @@ def _between_policies(workspace: Workspace, points: Mapping[str, int | None]) ->
 
 
 def _group_of_written(some: Sequence[Written]) -> Group:
-    responses = {one.response_id: spoken(one.lead, one.text) for one in some}
+    responses = {one.response_id: as_written(one.text) for one in some}
     return Group(conversation(unpacked(some[0].turns)), tuple(responses.items()))
 
 
@@ -239,8 +246,14 @@ def conversation(turns: tuple[Turn, ...] | list[Turn]) -> str:
     return json.dumps([[one.role or "system", one.content] for one in turns], ensure_ascii=False)
 
 
+def as_written(text: str) -> str:
+    """A policy's response as a conversation: one assistant message, also where it runs on into turns that nobody took. Its own
+    run hands it to reward models like this."""
+    return conversation([turn("assistant", text)])
+
+
 def spoken(lead: str, text: str) -> str:
-    """A response as a conversation: one assistant message, and the further turns where its text holds some."""
+    """A dataset's response as a conversation: one assistant message, and the further turns where its text holds some."""
     turns = parse(lead + text)
     if turns and turns[0].role == "":
         turns[0] = Turn("assistant", turns[0].content, "")

@@ -6,7 +6,7 @@ Text from data and people is escaped before it goes into HTML (`shown`) or Markd
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from functools import wraps
 from html import escape
@@ -18,7 +18,7 @@ import streamlit as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from curation import diff, look, meaning, runs
+from curation import look, meaning, plain, runs
 from curation.pairs import Pair, Turn
 from curation.review import Card
 from curation.store.database import Busy, NotAWorkspace
@@ -52,10 +52,7 @@ _PAGES: dict[str, dict[str, Any]] = {
     "runs": {"title": "Runs"},
 }
 _ALONE = {"reviewers": "Review", "raters": "Rate"}  # who comes by a link with ?for=..., and the one page they see
-_OPENING_QUOTE = re.compile(r"(?<=\s)['\"]")  # an apostrophe stands behind a letter
-_NOT_GIVEN = '<div class="text nothing">(the ratings were imported without this text)</div>'
 _PICTURE = re.compile(r"!\[")
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@^=\"'/])")
 
 
 # ---- every page begins with this
@@ -113,7 +110,7 @@ def workspace() -> Workspace:
     try:
         return _opened(str(folder()))
     except (Busy, NotAWorkspace, OSError) as error:
-        st.error(plain(str(error)), icon=":material/lock:")
+        st.error(plain.md(str(error)), icon=":material/lock:")
         st.stop()
 
 
@@ -194,7 +191,7 @@ def told(act: Callable[..., None]) -> Callable[..., None]:
         try:
             act(*args)
         except OSError as error:
-            st.session_state["told"] = f"{plain(str(error))}. Try again when there is room; what was saved before is safe."
+            st.session_state["told"] = f"{plain.md(str(error))}. Try again when there is room; what was saved before is safe."
 
     return saying
 
@@ -204,7 +201,7 @@ def attempt(action: Callable[[], object]) -> bool:
     try:
         action()
     except (ValueError, OSError) as error:
-        st.error(plain(str(error)))
+        st.error(plain.md(str(error)))
         return False
     return True
 
@@ -270,7 +267,7 @@ def settings_asked(
 
 
 def _setting_asked(name: str, field: FieldInfo, *, key: str) -> Any:
-    words = plain(f"{name}: {field.description}" if field.description else name)
+    words = plain.md(f"{name}: {field.description}" if field.description else name)
     default = None if field.is_required() else field.default
     if isinstance(default, bool):
         return st.checkbox(words, default, key=key)
@@ -298,18 +295,6 @@ def _is_json(text: str) -> bool:
 # ---- text, never interpreted
 
 
-def plain(text: str) -> str:
-    """Text for a place that reads Markdown (labels, captions, messages), so that it shows as it is."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
-
-
-def shown(text: str) -> str:
-    """Text as HTML that shows it as it is, line breaks and spaces too."""
-    if not text.strip():
-        return f'<div class="text nothing">(empty{": " + str(len(text)) + " white-space characters" if text else ""})</div>'
-    return f'<div class="text">{escape(text)}</div>'
-
-
 def show_pair(pair: Pair, *, a: tuple[str, str], b: tuple[str, str], compare: bool = False) -> None:
     """A prompt as chat and two responses side by side, each a name and a text; with `compare` their words' difference."""
     show_responses(pair.prompt, (a, b), compare=compare)
@@ -320,13 +305,13 @@ def show_responses(
 ) -> None:
     """A prompt as chat and responses side by side, each a name and a text; None where the text is not known. `notes` holds a
     line to stand under each name."""
-    st.html(f'<div class="er">{prompt_html(prompt)}{_sides_html(sides, compare=compare, notes=notes)}</div>')
+    st.html(f'<div class="er">{plain.prompt(prompt)}{plain.sides(sides, compare=compare, notes=notes)}</div>')
 
 
 def show_answer(prompt: str, response: str) -> None:
     """A prompt that is one text, as a policy reads it, and what was answered."""
-    asked = f'<details class="earlier"><summary>its prompt</summary>{shown(prompt)}</details>'
-    st.html(f'<div class="er">{asked}{shown(response)}</div>')
+    asked = f'<details class="earlier"><summary>its prompt</summary>{plain.html(prompt)}</details>'
+    st.html(f'<div class="er">{asked}{plain.html(response)}</div>')
 
 
 def show_guidelines(text: str) -> None:
@@ -341,46 +326,6 @@ def show_card(card: Card, *, labels: bool, compare: bool) -> None:
         other = "B" if card.claim.chosen_shown == "A" else "A"
         named = {card.claim.chosen_shown: f"{card.claim.chosen_shown} · chosen", other: f"{other} · rejected"}
     show_pair(card.pair, a=(named["A"], card.a), b=(named["B"], card.b), compare=compare)
-
-
-def prompt_html(prompt: tuple[Turn, ...], *, last: int = 3, long: int = 1500) -> str:
-    """The prompt as chat; of a long one the last turns, with the rest one click away."""
-    if not prompt:
-        return '<div class="quiet">(no prompt: the two texts stand by themselves)</div>'
-    shown_turns = len(prompt)
-    while shown_turns > 1 and (shown_turns > last or sum(len(one.content) for one in prompt[-shown_turns:]) > long):
-        shown_turns -= 1
-    turns = [_turn_html(one) for one in prompt]
-    earlier = turns[: len(turns) - shown_turns]
-    hidden = ""
-    if earlier:
-        count = f"{len(earlier)} earlier turn{'s' if len(earlier) > 1 else ''}"
-        hidden = f'<details class="earlier"><summary>{count}</summary>{"".join(earlier)}</details>'
-    return hidden + "".join(turns[len(earlier) :])
-
-
-def _turn_html(turn: Turn) -> str:
-    kind = turn.role if turn.role in ("user", "assistant", "system") else "other"
-    who = {"user": "Human", "assistant": "Assistant"}.get(turn.role, turn.role or "before the first turn")
-    return f'<div class="turn {kind}"><div class="who">{escape(who)}</div>{shown(turn.content)}</div>'
-
-
-def _sides_html(sides: Sequence[tuple[str, str | None]], *, compare: bool, notes: Sequence[str] = ()) -> str:
-    known = [text or "" for _, text in sides]
-    htmls = [_NOT_GIVEN if text is None else shown(text) for _, text in sides]
-    if compare and len(sides) == 2 and all(text.strip() for text in known):
-        htmls = [_pieces_html(pieces) for pieces in diff.words(*known)]
-    said = [f'<div class="quiet">{escape(one)}</div>' if one else "" for one in notes] or [""] * len(sides)
-    drawn = [
-        f'<div class="side"><div class="name">{escape(name)}<small>{len(text.split()):,} words</small></div>{note}{html}</div>'
-        for (name, _), text, html, note in zip(sides, known, htmls, said, strict=True)
-    ]
-    return f'<div class="sides{" one" if len(sides) == 1 else ""}">{"".join(drawn)}</div>'
-
-
-def _pieces_html(pieces: Iterable[diff.Piece]) -> str:
-    marks = {"both": "{}", "first": "<del>{}</del>", "second": "<ins>{}</ins>"}
-    return f'<div class="text">{"".join(marks[one.where].format(escape(one.text)) for one in pieces)}</div>'
 
 
 def pick_row(rows: Sequence[RowView], *, key: str, before: Sequence[Mapping[str, object]] = ()) -> int | None:
@@ -426,40 +371,13 @@ def show_neighbours(opened: Workspace, dataset: str, pair_id: str) -> None:
 
 def not_read(words: str) -> None:
     """What to do where the texts have no embeddings yet."""
-    st.info(plain(words), icon=":material/filter_alt:")
+    st.info(plain.md(words), icon=":material/filter_alt:")
     st.page_link("pages/filters.py", label="Screen the dataset", icon=":material/play_arrow:")
 
 
 def show_reasons(found: list[dict[str, object]], *, sides: dict[str, str] | None = None) -> None:
     """What the filters say of a pair, as a list; `sides` renames chosen and rejected where they must stay hidden."""
-    lines = []
-    if sides:  # the order must not tell which side is which either
-        if any(_tells_the_label(one) for one in found):
-            lines.append("<li>flagged for a reason that would tell the label; it is shown after the answer</li>")
-        found = [one for one in found if not _tells_the_label(one)]
-        found = sorted(found, key=lambda one: (-float(str(one["score"])), str(one["filter"]), sides.get(str(one["side"]), "")))
-    for one in found:
-        side = str(one["side"])
-        where = (sides or {}).get(side, side)
-        reason = renamed(str(one["reason"]), sides or {})
-        lines.append(f"<li><b>{escape(str(one['filter']))}</b> ({escape(where)}, {one['score']:.2f}): {escape(reason)}</li>")
-    body = f'<ul class="reasons">{"".join(lines)}</ul>' if lines else '<span class="quiet">No filter flags this pair.</span>'
-    st.html(f'<div class="er">{body}</div>')
-
-
-def renamed(reason: str, sides: Mapping[str, str]) -> str:
-    """A reason with the sides called otherwise, up to where it begins to quote: a response's own words are left alone, as
-    "What was A?" in the place of "What was chosen?" would tell which side is A."""
-    opening = _OPENING_QUOTE.search(reason)
-    said, quoted = (reason[: opening.start()], reason[opening.start() :]) if opening else (reason, "")
-    for label, name in sides.items():
-        said = re.sub(rf"\b{label}\b", name, said)
-    return said + quoted
-
-
-def _tells_the_label(flag: Mapping[str, object]) -> bool:
-    """Whether a flag says which side is chosen, whatever it is called: some filters never flag the other one."""
-    return flag["filter"] == "contested" or (flag["filter"] == "toxic" and flag["side"] != "both")
+    st.html(plain.reasons(found, sides=sides))
 
 
 def note_key() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from curation import charts, charts_rewards, people, proxies, studies, ui
+from curation import charts, charts_rewards, people, plain, proxies, studies, ui
 from curation import reward_models as registry
 from curation.pairs import Turn
 from curation.stats.figures import Figure
@@ -35,7 +35,7 @@ def measures(table: people.Table) -> None:
     found = kept(f"measures/{table.name}", lambda: people.measures(table))
     first = found[0]
     st.metric(first.name, first.figure.short(), help=first.about)
-    st.caption(ui.plain(first.figure.words()))
+    st.caption(plain.md(first.figure.words()))
     st.dataframe([row(one.name, one.figure, about=one.about) for one in found], hide_index=True)
     st.caption("Quote alpha with its interval, beside percent agreement: a high share of one answer lowers every kappa.")
     subsets = kept(f"subsets/{table.name}", lambda: people.by_subset(table))
@@ -66,7 +66,7 @@ def generators() -> None:
         st.caption("Where the ranks differ, the ways of asking contradict each other; look at the intervals first.")
         st.dataframe(people.beside(found), hide_index=True)
     for aspect, means in found.means.items():
-        st.subheader(ui.plain(f"Mean {aspect}"), anchor=False)
+        st.subheader(plain.md(f"Mean {aspect}"), anchor=False)
         st.plotly_chart(charts.figures(means, value=f"mean {aspect}"), key=f"means-{aspect}")
         st.dataframe([row(name, figure) for name, figure in means.items()], hide_index=True)
     if found.win_rates:
@@ -101,7 +101,7 @@ def contradictions() -> None:
         content = opened.studies.content(one.item_id)
         item = opened.studies.item(one.item_id)
         who = one.rater if names else raters[one.rater]
-        with st.expander(ui.plain(f"{who}: preferred {one.preferred_mean:.1f}, the other {one.other_mean:.1f}")):
+        with st.expander(plain.md(f"{who}: preferred {one.preferred_mean:.1f}, the other {one.other_mean:.1f}")):
             titles = [
                 ("preferred" if response == one.preferred else "the other", content.texts[response])
                 for response in item.responses
@@ -138,9 +138,9 @@ def reward_models(table: people.Table) -> None:
     found = [proxy(table, name) for name in chosen]
     st.subheader("In words", anchor=False)
     for one in found:
-        st.markdown(f"**{ui.plain(one.model)}** {ui.plain(one.verdict())}")
+        st.markdown(f"**{plain.md(one.model)}** {plain.md(one.verdict())}")
     with st.expander("The rule behind these sentences"):
-        st.markdown(ui.plain(proxies.RULE))
+        st.markdown(plain.md(proxies.RULE))
     main = {one.model: one.main for one in found}
     value = "share of answers agreed with" if table.kind != "rating" else "Spearman with the mean rating"
     st.plotly_chart(charts.figures(dict(people.ranked(main)), value=value), key="proxies")
@@ -228,7 +228,7 @@ if view in ("Measures", "Reward models"):
         "Of", list(tables), default=next(iter(tables)), required=True, key=f"of-{study}", format_func=ui.plain
     )
     table = tables[question or next(iter(tables))]
-    st.caption(ui.plain(people.described(table)))
+    st.caption(plain.md(people.described(table)))
     if view == "Measures":
         measures(table)
     else:

@@ -17,6 +17,7 @@ from curation import (
     outcomes_report,
     outcomes_wins,
     overview,
+    plain,
     reward_models,
     runs,
     ui,
@@ -59,7 +60,7 @@ def watch(busy: set[str]) -> None:
         progress, left = view.progress, runs.remaining(view)
         words = f"{view.state.title}: {progress.done:,} of {progress.total:,} {progress.unit}" if progress.total else "starting"
         words += f", {ui.duration(left)} left" if left is not None else ""
-        st.progress(min(1.0, progress.done / progress.total) if progress.total else 0.0, text=ui.plain(words))
+        st.progress(min(1.0, progress.done / progress.total) if progress.total else 0.0, text=plain.md(words))
     st.page_link("pages/runs.py", label="Watch its jobs, or cancel it, under Runs", icon=":material/play_circle:")
 
 
@@ -97,13 +98,13 @@ def plan() -> None:
         with st.spinner("Looking at prompts and models"):
             made = alignment.plan(opened, asked)
     except (ValueError, OSError) as error:
-        st.warning(ui.plain(str(error)), icon=":material/edit:")
+        st.warning(plain.md(str(error)), icon=":material/edit:")
         return
     total = ui.duration(made.seconds) if made.seconds is not None else "unknown"
     st.subheader(f"{len(made.jobs):,} jobs, about {total} in all", anchor=False)
     st.caption("An estimate for a machine with nothing else to do, within a factor of two or three.")
     for warning in made.warnings:
-        st.warning(ui.plain(warning), icon=":material/warning:")
+        st.warning(plain.md(warning), icon=":material/warning:")
     if st.button("Start", key="start", type="primary", icon=":material/play_arrow:"):
         with st.spinner("Handing prompts and models over"):
             done = ui.attempt(lambda: state.update(aligned=alignment.start(opened, asked).run_id))
@@ -117,7 +118,7 @@ def plan() -> None:
         for one in made.jobs
     ]  # fmt: skip
     ui.paged(rows, key="plan")
-    st.caption("\n".join(f"- {ui.plain(note)}" for note in made.notes))
+    st.caption("\n".join(f"- {plain.md(note)}" for note in made.notes))
 
 
 def fill_in_small() -> None:
@@ -153,7 +154,7 @@ def asked_for() -> dict[str, Any]:
         with columns[place % 2]:
             chosen[field] = st.multiselect(
                 label, offered, key=f"align-{field}", accept_new_options=field in ("reward_models", "data"),
-                help=ui.plain(Alignment.model_fields[field].description or ""),
+                help=plain.md(Alignment.model_fields[field].description or ""),
             )  # fmt: skip
     without = ("name", "base", "seeds", *lists)
     more = ui.settings_asked(Alignment, key="align", without=without, few=("count", "looked_at"))
@@ -173,7 +174,7 @@ def curves(some: Sequence[Made], gold: str) -> None:
     drawn = chosen_policies(some, "curves-of", AT_FIRST)
     with st.spinner("Fitting curves"):
         found = [outcomes_curves.curve(opened, one, gold) for one in some if one.generator in drawn]
-    st.caption(ui.plain(f"{ABOUT_CURVES} Held out: {gold}."))
+    st.caption(plain.md(f"{ABOUT_CURVES} Held out: {gold}."))
     alone = st.toggle("The held-out reward alone", key="held-out-alone", help="drawn larger, without what was optimised")
     lines = outcomes_report.lines(found, optimised=not alone)
     if lines:
@@ -230,7 +231,8 @@ def win_rates(some: Sequence[Made], gold: str) -> None:
     drawn = chosen_policies(some, "wins-of", MANY)
     st.caption(
         "How often a policy's response wins against one of its start to the same prompt; a tie counts one half, whole prompts "
-        "are redrawn. People and models that compare stand beside reward models where they have compared the two."
+        "are redrawn. People and models that compare stand beside reward models where they have compared the two. An interval "
+        "is of its comparison alone; the table has p adjusted for all."
     )
     moved = [one for one in some if one.generator in drawn and one.moved]
     with st.spinner("Comparing"):
@@ -241,7 +243,7 @@ def win_rates(some: Sequence[Made], gold: str) -> None:
         named = {one.generator: [one] for one in moved}
         open_dots(chart, named, gold, key="wins")
         with st.expander("As a table"):
-            ui.table(outcomes_report.win_rows(opened, found))
+            wins_as_table(found, equal_length=equal, without="against")
     else:
         st.info("No policy here has been scored at its start and at its end.", icon=":material/balance:")
     st.subheader("One policy against others", anchor=False)
@@ -255,13 +257,19 @@ def win_rates(some: Sequence[Made], gold: str) -> None:
     duels = outcomes_wins.against_others(opened, one, against, models=models, equal_length=equal)
     if duels:
         dots = outcomes_report.win_dots(duels, equal_length=equal)
-        st.caption(ui.plain(f"How often {first} wins against each of the others, by {', '.join(dots)}."))
+        st.caption(plain.md(f"How often {first} wins against each of the others, by {', '.join(dots)}."))
         chart = charts_rewards.side_by_side(dots, value="win rate", middle=0.5)
         open_dots(chart, {other.generator: [one, other] for other in against}, gold, key="others", start=False)
         with st.expander("As a table"):
-            ui.table(outcomes_report.win_rows(opened, duels))
+            wins_as_table(duels, equal_length=equal, without="policy")
     else:
         st.info("There is no other policy here whose answers a judge has read beside its own.", icon=":material/balance:")
+
+
+def wins_as_table(shown: Sequence[outcomes_wins.Duel], *, equal_length: bool, without: str) -> None:
+    """Win rates with p, and what that is and what it is adjusted for."""
+    ui.table(outcomes_report.win_rows(opened, shown, without=without))
+    st.caption(outcomes_report.FAMILY + (" It is not that of the rate at equal length." if equal_length else ""))
 
 
 def quality(some: Sequence[Made], gold: str) -> None:
@@ -278,7 +286,7 @@ def quality(some: Sequence[Made], gold: str) -> None:
             st.info("The KL of some of these was not measured, so there is no KL at which to compare them.")
             return
         distance = reached
-        st.caption(ui.plain(f"At the largest √KL all of them came to: {distance:.2f}. Of best-of-n KL is its upper bound."))
+        st.caption(plain.md(f"At the largest √KL all of them came to: {distance:.2f}. Of best-of-n KL is its upper bound."))
     outcome = {"win rate": "win rate against the start", "gain": "gain, in sd"}.get(measure, "gain at equal KL, in sd")
     with st.spinner("Computing intervals"):
         by_model = outcomes_grid.by_model(opened, some, gold, measure, algorithm=algorithm or "", distance=distance)
@@ -291,7 +299,7 @@ def quality(some: Sequence[Made], gold: str) -> None:
     if not cells:
         st.info("No policy that optimised a reward model has this outcome yet.", icon=":material/grid_on:")
     else:
-        st.caption(ui.plain(f"The {outcome}, by {gold}: the mean over prompts and seeds, with its 95% interval and n."))
+        st.caption(plain.md(f"The {outcome}, by {gold}: the mean over prompts and seeds, with its 95% interval and n."))
     for data, some_cells in cells.items():
         interaction(some_cells, measure, data)
     st.subheader("What cleaning does", anchor=False)
@@ -299,7 +307,7 @@ def quality(some: Sequence[Made], gold: str) -> None:
         st.info("No algorithm was run on both a dataset and a release of it with the same seed.", icon=":material/inventory_2:")
         return
     st.caption(
-        ui.plain(
+        plain.md(
             f"The {outcome}, by {gold}: on the release less on the original, paired by seed and prompt. p is that of no "
             "difference, over seeds and prompts; Holm's is over all rows."
         )
@@ -342,7 +350,7 @@ def against_quality(
     open_dots(chart, pleased, gold, key="quality")
     spearman, pearson = dots.correlations.spearman, dots.correlations.pearson
     st.caption(
-        ui.plain(
+        plain.md(
             f"The outcome is the {outcome}, by {gold}. Spearman {spearman.words()}; Pearson {pearson.words()}. Few reward "
             "models can tell little, and those that one recipe trained with several seeds less."
         )
@@ -363,7 +371,7 @@ def interaction(cells: Mapping[outcomes_grid.Cell, outcomes_grid.Outcomes], meas
         ui.table(outcomes_report.interaction_rows(found))
         beyond = outcomes_grid.beyond_additive(cells)
         if beyond is not None:
-            st.caption(ui.plain(outcomes_report.interaction_words(beyond)))
+            st.caption(plain.md(outcomes_report.interaction_words(beyond)))
             ui.table(outcomes_report.beyond_rows(beyond))
 
 
@@ -381,7 +389,7 @@ def side_by_side(some: Sequence[Made], gold: str, *, key: str, point: int | None
     first = some[0]
     rows = outcomes_report.prompts(opened, first.generator, gold)
     if gold:
-        st.caption(ui.plain(f"Prompts by how much the score by {gold} rose from the start to the end, in sd, the least first."))
+        st.caption(plain.md(f"Prompts by how much the score by {gold} rose from the start to the end, in sd, the least first."))
     column = f"rise by {gold}"
     table = [
         {**({column: None if one.change is None else round(one.change, 2)} if gold else {}), "asked": one.asked[:300]}
@@ -406,7 +414,7 @@ def side_by_side(some: Sequence[Made], gold: str, *, key: str, point: int | None
 def show(found: outcomes_report.Shown) -> None:
     ui.show_responses(found.prompt, found.responses, notes=found.notes)
     if found.absent:
-        st.caption(ui.plain(f"Not asked this prompt: {', '.join(found.absent)}."))
+        st.caption(plain.md(f"Not asked this prompt: {', '.join(found.absent)}."))
 
 
 def chosen_policies(some: Sequence[Made], key: str, few: int) -> list[str]:
@@ -446,7 +454,7 @@ if not gold and view != "Responses":
     st.stop()
 told = outcomes_report.standing_rows(opened, made, [gold])
 if told:
-    with st.expander(ui.plain(f"{gold} is not simply gold here: what to know"), icon=":material/warning:"):
+    with st.expander(plain.md(f"{gold} is not simply gold here: what to know"), icon=":material/warning:"):
         ui.table(told)
 shows: dict[str, Callable[[], None]] = {
     "Curves": lambda: curves(made, gold),

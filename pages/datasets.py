@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from curation import meaning, release, review, ui
+from curation import meaning, plain, release, review, ui
 from curation.forms import FIELDS
 from curation.importing import Imported, import_source
 from curation.release_policy import OUTCOMES, Policy
@@ -27,7 +27,7 @@ def do_import(source: Source, name: str) -> Imported | None:
     try:
         return import_source(opened, source, name, progress=lambda share, words: bar.progress(share, text=words))
     except (ValueError, OSError) as error:
-        st.error(ui.plain(str(error)), icon=":material/error:")
+        st.error(plain.md(str(error)), icon=":material/error:")
         return None
     finally:
         bar.empty()
@@ -68,7 +68,7 @@ def import_form() -> None:
             else:
                 source = source_of(place.strip(), **given)
         except ValueError as error:
-            st.error(ui.plain(str(error)), icon=":material/error:")
+            st.error(plain.md(str(error)), icon=":material/error:")
             return
         done = do_import(source, name.strip() or source.name.split(".")[0])
     if done is not None:
@@ -188,7 +188,7 @@ def releases(dataset: str) -> None:
     if not made:
         st.info("Nothing is released yet. Below you see what a release would hold, before anything is written.")
     for one in reversed(made):
-        with st.expander(f"{ui.plain(one.name)} · {one.released_at:%Y-%m-%d}", icon=":material/inventory_2:"):
+        with st.expander(f"{plain.md(one.name)} · {one.released_at:%Y-%m-%d}", icon=":material/inventory_2:"):
             st.code(str(opened.folder / one.folder), language=None)
             show_counts(json.loads(one.manifest)["counts"])
     st.subheader("A new release", anchor=False)
@@ -260,7 +260,7 @@ def write_release(dataset: str, name: str, policy: Policy) -> None:
 
 
 if state.get("told"):
-    st.success(ui.plain(state.pop("told")), icon=":material/check:")
+    st.success(plain.md(state.pop("told")), icon=":material/check:")
 names = [one.dataset for one in opened.pairs.datasets()]
 if not names:
     st.info("There is no dataset yet: import one here.", icon=":material/inbox:")

@@ -4,7 +4,7 @@ import json
 
 import streamlit as st
 
-from curation import ablation, charts, runs, screening_view, ui, worth, worth_results
+from curation import ablation, charts, plain, runs, screening_view, ui, worth, worth_results
 from curation.filters.base import Filter, ReadingFilter
 from curation.filters.registry import FILTERS
 
@@ -88,7 +88,7 @@ def watch() -> None:
     words = f"{kind}: {progress.done:,} of {progress.total:,} {progress.unit}" if progress.total else f"{kind}: starting"
     st.progress(min(1.0, share), text=words + (f", {ui.duration(left)} left" if left is not None else ""))
     if progress.message:
-        st.caption(ui.plain(progress.message))
+        st.caption(plain.md(progress.message))
 
 
 def found() -> None:
@@ -130,7 +130,7 @@ def strengths() -> None:
     if table.empty:
         return
     st.subheader("How strongly models prefer the labels", anchor=False)
-    st.caption(ui.plain(f"Read by {current['contested'].read_by or 'reward models'}. Below 0 the votes go against the label."))
+    st.caption(plain.md(f"Read by {current['contested'].read_by or 'reward models'}. Below 0 the votes go against the label."))
     st.plotly_chart(charts.strengths(table), key="strengths", config={"displayModeBar": False})
     st.dataframe(screening_view.strength_in_words(table), hide_index=True)
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -162,7 +162,7 @@ def read_by_whom() -> None:
             words.append(f"{kept}: kept, not flagged")
         if words:
             stand_in = one.read_by.startswith("alt-profanity-check")  # it knows swear words and little else
-            st.caption(f"{':orange[:material/warning:] ' if stand_in else ''}**{name}**: {ui.plain('; '.join(words))}")
+            st.caption(f"{':orange[:material/warning:] ' if stand_in else ''}**{name}**: {plain.md('; '.join(words))}")
 
 
 # ---- what they are worth
@@ -176,9 +176,9 @@ def worth_of_them() -> None:
         "A problem is a pair that reviewers judged anything but “same”. In brackets is the 95% interval, n counts the pairs "
         "behind it. Precision is over reviewed flags: where the most suspicious were reviewed first, the rest may do worse."
     )
-    st.table([{name: ui.plain(cell) for name, cell in one.row().items()} for one in found.filters.values()], hide_index=True)
+    st.table([{name: plain.md(cell) for name, cell in one.row().items()} for one in found.filters.values()], hide_index=True)
     with st.expander("What the columns say"):
-        st.markdown("\n".join(f"- **{name}**: {ui.plain(words)}" for name, words in worth_results.COLUMNS.items()))
+        st.markdown("\n".join(f"- **{name}**: {plain.md(words)}" for name, words in worth_results.COLUMNS.items()))
     st.subheader("Try another threshold", anchor=False)
     another_threshold(found)
     st.subheader("What the filters miss", anchor=False)
@@ -204,7 +204,7 @@ def another_threshold(found: worth.Worth) -> None:
         interval("Precision there", there.problems.short(), there.problems.limits_in_words())
         st.metric("Found, but below", f"{there.below:,}", border=True)
     st.markdown(
-        ui.plain(found.move(name, threshold).words() if threshold != now else f"{now:.2f} is in force now, the dotted line.")
+        plain.md(found.move(name, threshold).words() if threshold != now else f"{now:.2f} is in force now, the dotted line.")
     )
     chart = charts.worth_of_thresholds(found.curve(name), now=now, looked_at=threshold)
     st.plotly_chart(chart, key=f"worth-{name}", config={"displayModeBar": False})
@@ -228,7 +228,7 @@ def the_missed(control: worth_results.Control) -> None:
         st.metric("Pairs no filter flags", f"{control.unflagged:,}", border=True)
         interval("Problems in the control sample", control.rate.short(), control.rate.limits_in_words())
         interval("So the filters miss about", f"{misses.pairs:,} problems", misses.limits_in_words())
-    st.markdown("\n".join(f"- {ui.plain(words)}" for words in control.details()))
+    st.markdown("\n".join(f"- {plain.md(words)}" for words in control.details()))
 
 
 def interval(label: str, value: str, limits: str) -> None:
@@ -238,10 +238,10 @@ def interval(label: str, value: str, limits: str) -> None:
 
 def proposals(found: worth.Worth) -> None:
     """What speaks for and against dropping each filter's flags unreviewed; the accepted ones go to the release policy."""
-    st.caption(ui.plain(worth.RULE))
+    st.caption(plain.md(worth.RULE))
     accepted = []
     for name, one in found.proposals.items():
-        words = f"**{name}**: {ui.plain(one.reason)}"
+        words = f"**{name}**: {plain.md(one.reason)}"
         if one.drop:
             if st.checkbox(words, value=True, key=f"accept-{name}"):
                 accepted.append(name)
@@ -254,7 +254,7 @@ def proposals(found: worth.Worth) -> None:
         state["drop-unreviewed"] = {**state.get("drop-unreviewed", {}), dataset: {name: current[name] for name in accepted}}
     taken = [name for name, one in state.get("drop-unreviewed", {}).get(dataset, {}).items() if current.get(name) == one]
     if taken:
-        st.success(f"The release policy drops unreviewed pairs flagged by {ui.plain(', '.join(taken))}.")
+        st.success(f"The release policy drops unreviewed pairs flagged by {plain.md(', '.join(taken))}.")
         st.page_link("pages/datasets.py", label="Datasets, under Releases", icon=":material/inventory_2:")
 
 
@@ -278,13 +278,13 @@ def what_cleaning_does() -> None:
     if ablation.out_of_date(opened, dataset, table["run"]):
         st.warning("Flags or verdicts have changed since: compare again.", icon=":material/update:")
     st.dataframe(ablation.in_words(table), hide_index=True)
-    st.caption(ui.plain("; ".join(f"{what} by {model}" for what, model in table["read_by"].items()) + f". Run {table['run']}."))
+    st.caption(plain.md("; ".join(f"{what} by {model}" for what, model in table["read_by"].items()) + f". Run {table['run']}."))
 
 
 if state.get("set"):
-    st.success(ui.plain(state.pop("set")), icon=":material/check:")
+    st.success(plain.md(state.pop("set")), icon=":material/check:")
 if state.get("told"):
-    st.error(ui.plain(state.pop("told")))
+    st.error(plain.md(state.pop("told")))
 if "watching" in state:
     watch()
 TABS = ("What they found", "What they are worth", "What cleaning does", "What they are")

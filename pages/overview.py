@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from curation import charts, overview, ui
+from curation import charts, overview, plain, ui
 
 opened = ui.page("Overview")
 steps = overview.of(opened)
@@ -24,17 +24,17 @@ if not steps:
 
 for one in steps:
     with st.container(border=True, key=f"dataset-{one.dataset}"):
-        st.subheader(ui.plain(one.dataset), anchor=False)
+        st.subheader(plain.md(one.dataset), anchor=False)
         left, right = st.columns([3, 2], gap="large")
         with left:
             st.plotly_chart(charts.funnel(one.funnel), key=f"funnel-{one.dataset}", config={"displayModeBar": False})
         with right:
-            st.caption("Distinct pairs, one stage inside the other. " + ui.plain(one.words))
-            st.markdown(f"**Next:** {ui.plain(one.next_words)}")
+            st.caption("Distinct pairs, one stage inside the other. " + plain.md(one.words))
+            st.markdown(f"**Next:** {plain.md(one.next_words)}")
             if st.button(one.next_label, key=f"next-{one.dataset}", type="primary", icon=":material/arrow_forward:"):
                 st.session_state["dataset"] = one.dataset
                 st.switch_page(f"pages/{one.next_page}.py")
 with st.expander("Backup"):
     st.write("Copies the database (datasets, flags, verdicts, releases' records) into the workspace's folder `backups`.")
     if st.button("Back up now", icon=":material/save:"):
-        ui.attempt(lambda: st.success(ui.plain(f"Written: {overview.back_up(opened)}")))
+        ui.attempt(lambda: st.success(plain.md(f"Written: {overview.back_up(opened)}")))

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from curation import rating, studies, ui
+from curation import plain, rating, studies, ui
 from curation.rating import Card, Halt, Outcome
 from curation.study_design import Question, letter
 
@@ -97,7 +97,7 @@ def desk() -> None:
     try:
         card = rating.next_card(opened, study, person, again=state.get("again", False))
     except OSError as error:
-        st.error(f"{ui.plain(str(error))}. Your answers so far are safe.", icon=":material/save:")
+        st.error(f"{plain.md(str(error))}. Your answers so far are safe.", icon=":material/save:")
         st.button("Try again", key="try-again")
         return
     status = rating.status(opened, study, person)
@@ -119,14 +119,14 @@ def show_feedback() -> None:
         return
     words = " ".join(part for part in ("; ".join(told.differences), told.explanation) if part)
     if told.passed is False:
-        st.warning(f"Warm-up: not quite. {ui.plain(words)}", icon=":material/school:")
+        st.warning(f"Warm-up: not quite. {plain.md(words)}", icon=":material/school:")
     else:
-        st.success(f"Warm-up: as expected. {ui.plain(words)}", icon=":material/school:")
+        st.success(f"Warm-up: as expected. {plain.md(words)}", icon=":material/school:")
 
 
 def nothing_left(halt: Halt, status: rating.Status) -> None:
     if halt.why != "done":
-        st.warning(ui.plain(halt.words), icon=":material/pause_circle:")
+        st.warning(plain.md(halt.words), icon=":material/pause_circle:")
         return
     if status.skipped:
         st.info(f"Nothing left but {status.skipped} skipped.", icon=":material/redo:")
@@ -179,12 +179,12 @@ def ask(card: Card) -> None:
         st.markdown("**All answered.** Enter submits; the arrow keys go back to change a value.")
     else:
         one = card.questions[place]
-        st.markdown(f"**{ui.plain(name_of(card, one))}** {ui.plain(one.text)}")
+        st.markdown(f"**{plain.md(name_of(card, one))}** {plain.md(one.text)}")
         last = card.design.at_once and [other.key for other in card.missing] == [one.key]
         with st.container(horizontal=True, gap="small", key=f"values-{drawn}"):
             for value, words in enumerate(one.values, start=1):
                 st.button(
-                    f"{value} {ui.plain(words)}".strip(), key=f"value-{value}-{drawn}", shortcut=str(value),
+                    f"{value} {plain.md(words)}".strip(), key=f"value-{value}-{drawn}", shortcut=str(value),
                     type="primary" if card.values.get(one.key) == value else "secondary",
                     on_click=press, args=(claim_id, card.version, card.asked, one.key, value, last),
                 )  # fmt: skip
@@ -192,7 +192,7 @@ def ask(card: Card) -> None:
         for number, one in enumerate(card.questions):
             given = card.values.get(one.key, "–")
             st.button(
-                f"{ui.plain(name_of(card, one))}: {given}", key=f"jump-{number}-{drawn}",
+                f"{plain.md(name_of(card, one))}: {given}", key=f"jump-{number}-{drawn}",
                 on_click=jump, args=(claim_id, number),
                 type="secondary" if number == place else "tertiary",
             )  # fmt: skip
@@ -273,7 +273,7 @@ def history() -> None:
 
 
 design = studies.design_of(opened, study)
-st.caption(ui.plain(study))
+st.caption(plain.md(study))
 tab = st.segmented_control(
     "Show", ["Rate", "My answers"], default="Rate", required=True, key="tab", label_visibility="collapsed"
 )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from curation import review, ui
+from curation import plain, review, ui
 from curation.review import CHOICES, TAGS, Card, Outcome, Settings, View
 
 opened = ui.page("Review")
@@ -84,7 +84,7 @@ def desk(view: View) -> None:
     try:
         card = review.next_card(opened, person, dataset, view, settings=settings, again=state.get("again", False))
     except OSError as error:
-        st.error(f"{ui.plain(str(error))}. Your answers so far are safe.", icon=":material/save:")
+        st.error(f"{plain.md(str(error))}. Your answers so far are safe.", icon=":material/save:")
         st.button("Try again", key="try-again")
         return
     status = review.status(opened, person, dataset, view, settings=settings)

@@ -11,6 +11,7 @@ from curation import (
     charts_rewards,
     pitfalls,
     pitfalls_report,
+    plain,
     reward_models,
     reward_training,
     runs,
@@ -46,9 +47,9 @@ def going_on() -> None:
     if mine is not None and mine.run.run_id not in busy:
         state.pop("started")
         if mine.state.status == "done":
-            st.success(ui.plain(f"{mine.state.title}: {mine.progress.message}"), icon=":material/check_circle:")
+            st.success(plain.md(f"{mine.state.title}: {mine.progress.message}"), icon=":material/check_circle:")
         else:
-            st.error(ui.plain(f"{mine.state.title} {mine.state.status}: {mine.state.error or 'it was stopped'}"))
+            st.error(plain.md(f"{mine.state.title} {mine.state.status}: {mine.state.error or 'it was stopped'}"))
     if busy:
         watch(busy)
 
@@ -66,7 +67,7 @@ def watch(busy: set[str]) -> None:
         words += f", {progress.message}" if progress.message else ""
         st.progress(
             min(1.0, progress.done / progress.total) if progress.total else 0.0,
-            text=ui.plain(words + (f", {ui.duration(left)} left" if left is not None else "")),
+            text=plain.md(words + (f", {ui.duration(left)} left" if left is not None else "")),
         )
     st.page_link("pages/runs.py", label="Watch or cancel it under Runs", icon=":material/play_circle:")
 
@@ -145,7 +146,7 @@ def register() -> None:
         name = st.text_input("Name", key="register-name", width=260).strip()
         family = st.selectbox("Family", list(FAMILIES), key="register-family", width=260)
     kind = FAMILIES[family]
-    st.caption(ui.plain(f"{kind.description()} Template: {kind.template}. Tokenizer: {kind.tokenizer}."))
+    st.caption(plain.md(f"{kind.description()} Template: {kind.template}. Tokenizer: {kind.tokenizer}."))
     settings = ui.settings_asked(kind, key=f"register-{family}", few=[one for one in ("source",) if one in kind.model_fields])
     if st.button("Register", key="register", type="primary", icon=":material/add:"):
         with st.spinner("Looking at its files"):
@@ -159,7 +160,7 @@ def register() -> None:
 
 def accuracy(of: benchmark.Table, dataset: str, release: str) -> None:
     st.caption(
-        ui.plain(
+        plain.md(
             f"Over distinct pairs of {of.name}, less those whose prompts a model was trained on here. A tie counts one half; "
             "in brackets the 95% interval."
         )
@@ -288,12 +289,12 @@ def fallen_for(dataset: str) -> None:
         "scores higher than the original; a tie counts one half. A good reward model stays near 0."
     )
     read = {name: pitfalls.probed(opened, dataset, name) for name in found}
-    st.caption(ui.plain("; ".join(f"{name}: {one.what}" for name, one in read.items() if one is not None) + "."))
+    st.caption(plain.md("; ".join(f"{name}: {one.what}" for name, one in read.items() if one is not None) + "."))
     rows, columns, values, words = pitfalls_report.heat(found)
     st.plotly_chart(charts_rewards.heat(rows, columns, values, words, bad=True), key="pitfalls", config=PLAIN)
     ui.table(pitfalls_report.rows(opened, dataset, list(found)))
     with st.expander("What the probes do"):
-        st.markdown("\n".join(f"- **{name}**: {ui.plain(one.about)}" for name, one in PROBES.items()))
+        st.markdown("\n".join(f"- **{name}**: {plain.md(one.about)}" for name, one in PROBES.items()))
     st.subheader("Read them", anchor=False)
     with st.container(horizontal=True):
         model = st.selectbox("Reward model", list(found), key="probed-model", width=260)
@@ -301,7 +302,7 @@ def fallen_for(dataset: str) -> None:
     probed = read[model]
     assert probed is not None  # it was found above
     if probe == "favourite" and probed.phrases:
-        st.caption(ui.plain("Its favourite phrases: " + "; ".join(f"“{one}”" for one in probed.phrases)))
+        st.caption(plain.md("Its favourite phrases: " + "; ".join(f"“{one}”" for one in probed.phrases)))
     for one in probed.examples(probe, limit=5):
         with st.container(border=True):
             st.text(f"The spoilt one scores {one.higher:+.3g}")
@@ -334,7 +335,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 try:
     of = benchmark.table(opened, dataset, release=release)
 except ValueError as nothing:
-    st.info(ui.plain(str(nothing)), icon=":material/speed:")
+    st.info(plain.md(str(nothing)), icon=":material/speed:")
     st.caption("Under Reward models you score it: `length`, the baseline to beat, takes a second.")
     st.stop()
 with st.container(horizontal=True, vertical_alignment="bottom"):

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from curation import charts_rewards, run_views, runs, ui
+from curation import charts_rewards, plain, run_views, runs, ui
 from training import engine
 from training.run import OVER, Run
 
@@ -28,7 +28,7 @@ def going_on() -> None:
         st.info("No run yet. Screening a dataset starts one.", icon=":material/play_circle:")
         st.page_link("pages/filters.py", label="Screen a dataset", icon=":material/filter_alt:")
     if st.session_state.get("told"):
-        st.error(ui.plain(st.session_state.pop("told")))
+        st.error(plain.md(st.session_state.pop("told")))
     for one in groups[:50]:
         with st.container(border=True, key=f"run-{one.view.run.run_id}"):
             show(one.view)
@@ -44,14 +44,14 @@ def show(view: runs.RunView) -> None:
     if state.status == "running":
         st.progress(share_of(view), text=how_far(view))
         if progress.message:
-            st.caption(ui.plain(progress.message))
+            st.caption(plain.md(progress.message))
         st.button("Cancel", key=f"cancel-{run.run_id}", on_click=engine.cancel, args=(run,), icon=":material/stop_circle:")
     elif state.status in OVER:
         took = (state.ended_at - state.began_at).total_seconds() if state.ended_at and state.began_at else None
         found = f" · {progress.message}" if state.status == "done" and progress.message else ""
-        st.caption(ui.plain(f"{state.queued_at:%Y-%m-%d %H:%M} UTC · {ui.duration(took)}{found}"))
+        st.caption(plain.md(f"{state.queued_at:%Y-%m-%d %H:%M} UTC · {ui.duration(took)}{found}"))
     if state.error:
-        st.error(ui.plain(state.error))
+        st.error(plain.md(state.error))
     if state.status in ("failed", "cancelled"):
         st.button("Resume", key=f"resume-{run.run_id}", on_click=resume, args=(run,), icon=":material/restart_alt:")
     watched(run)
@@ -69,7 +69,7 @@ def how_far(view: runs.RunView) -> str:
     """How far a running job is, and how long it still needs."""
     progress, left = view.progress, runs.remaining(view)
     words = f"{progress.done:,} of {progress.total:,} {progress.unit}" if progress.total else "starting"
-    return ui.plain(words + (f", {ui.duration(left)} left" if left is not None else ""))
+    return plain.md(words + (f", {ui.duration(left)} left" if left is not None else ""))
 
 
 def jobs(group: run_views.Group) -> None:
@@ -88,7 +88,7 @@ def jobs(group: run_views.Group) -> None:
             if state.status == "running":
                 st.caption(how_far(view))
             elif state.error:
-                st.caption(ui.plain(state.error))
+                st.caption(plain.md(state.error))
     named = {view.run.run_id: f"{view.state.title} ({view.state.status})" for view in group.jobs}
     running = [name for name, view in zip(named, group.jobs, strict=True) if view.state.status == "running"]
     opened = st.selectbox(
@@ -121,7 +121,7 @@ def watched(run: Run) -> None:
     for one in answers:
         reward = "not scored yet" if one.reward is None else f"reward {one.reward:.3g}"
         with st.container(border=True):
-            st.caption(ui.plain(f"step {one.step:,} · {reward}"))
+            st.caption(plain.md(f"step {one.step:,} · {reward}"))
             ui.show_answer(one.prompt, one.response)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from curation import people, ratings_export, ratings_import, studies, study_disputes, study_items, study_numbers, ui
+from curation import people, plain, ratings_export, ratings_import, studies, study_disputes, study_items, study_numbers, ui
 from curation.stats import sample_size
 from curation.study_design import READY, REASONS, Design, Marks
 from curation.study_items import STRATA, Drawn, Sample
@@ -120,7 +120,7 @@ def design_asked(now: Design, *, key: str) -> Design | None:
     try:
         return studies.design_from(values)
     except ValueError as error:
-        st.warning(ui.plain(str(error)), icon=":material/error:")
+        st.warning(plain.md(str(error)), icon=":material/error:")
         return None
 
 
@@ -322,9 +322,9 @@ def raters(study: str) -> None:
             line = one.straight
             if line.most_common.n:
                 told.append(f"same value {line.run} times in a row, the most common one {line.most_common.words()}")
-            st.caption(ui.plain(" · ".join(told)))
+            st.caption(plain.md(" · ".join(told)))
             if one.paused:
-                st.warning(ui.plain(one.paused), icon=":material/pause_circle:")
+                st.warning(plain.md(one.paused), icon=":material/pause_circle:")
                 st.button(
                     "Let them go on", key=f"on-{one.rater}", on_click=studies.let_on, args=(opened, study, one.rater, person)
                 )
@@ -379,7 +379,7 @@ def disputed(study: str) -> None:
     standing = dispute.settlement
     if standing is not None:
         held = study_disputes.marks_of_settlement(standing)
-        st.success(ui.plain(f"Settled: {said(held, names)}. A new settlement takes its place; both are kept."))
+        st.success(plain.md(f"Settled: {said(held, names)}. A new settlement takes its place; both are kept."))
         if standing.note:
             st.text(standing.note)
     st.subheader("Settle it", anchor=False)
@@ -404,10 +404,10 @@ def field_asked(one: study_disputes.Field, names: dict[str, str], before: float 
     if one.second:
         label = f"A is {names[one.first]}, B is {names[one.second]}"
     if not one.words:
-        return st.number_input(ui.plain(label), one.low, one.high, before, key=key)
+        return st.number_input(plain.md(label), one.low, one.high, before, key=key)
     words = {float(value): word if word == str(value) else f"{value} {word}" for value, word in enumerate(one.words, start=1)}
-    shown = {value: ui.plain(word) for value, word in words.items()}
-    return st.segmented_control(ui.plain(label), list(words), format_func=shown.get, default=before, key=key)
+    shown = {value: plain.md(word) for value, word in words.items()}
+    return st.segmented_control(plain.md(label), list(words), format_func=shown.get, default=before, key=key)
 
 
 def settle(study: str, item_id: str, marks: Marks, note: str, instead_of: str | None) -> None:
@@ -467,7 +467,7 @@ def in_and_out(study: str) -> None:
         form = st.selectbox("Form", list(ratings_export.FORMS), format_func=ratings_export.FORMS.get, key="form")
         names = st.checkbox("Names instead of pseudonyms", key="export-names")
     for file in ratings_export.files(opened, study, form=form, names=names):
-        st.download_button(ui.plain(file.name), file.write, file_name=file.name, key=f"download-{file.name}-{form}-{names}")
+        st.download_button(plain.md(file.name), file.write, file_name=file.name, key=f"download-{file.name}-{form}-{names}")
     st.subheader("Import ratings", anchor=False)
     uploads = st.file_uploader(
         "A file of ratings or preferences", type=["csv", "jsonl", "json", "parquet", "gz"], key="ratings-upload",
@@ -516,7 +516,7 @@ def plan() -> None:
 known = [name for name, _, _ in opened.studies.all()]
 places = ["Watch a study", "New study", "Sample size"]
 if state.get("told"):
-    st.info(ui.plain(state.pop("told")), icon=":material/info:")
+    st.info(plain.md(state.pop("told")), icon=":material/info:")
 if "next-place" in state:  # asked for by a button below: a widget's value can only be set before it is drawn
     state["place"] = state.pop("next-place")
 here = st.segmented_control(
@@ -529,7 +529,7 @@ elif here == "Sample size":
 else:
     chosen = ui.chosen_study(opened)
     if len(known) == 1:
-        st.caption(ui.plain(chosen))
+        st.caption(plain.md(chosen))
     view = st.segmented_control("Show", VIEWS, default="Progress", required=True, key="view", label_visibility="collapsed")
     {
         "Progress": progress, "Raters": raters, "Items": items, "Disputed": disputed, "Design": change,

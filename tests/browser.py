@@ -2,14 +2,15 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -32,7 +33,7 @@ _WATCH = r"""
     const send = WebSocket.prototype.send;
     WebSocket.prototype.send = function (message) {
         const said = typeof message === "string" ? message : new TextDecoder("latin1").decode(message);
-        const ofReview = /-(A|B|vague|toxic|repetitive|empty|press-[a-z]+)-[0-9a-f]{32}/;
+        const ofReview = /-(A|B|same|opposite|vague|toxic|repetitive|empty|press-[a-z]+)-[0-9a-f]{32}/;
         const ofRating = /-((value|jump|why)-\d+|back|on|submit|stay)-[0-9a-f]{32}|-undo-empty/;
         if (ofReview.test(said) || ofRating.test(said)) window.pressesSent++;
         return send.call(this, message);
@@ -68,11 +69,18 @@ _WATCH = r"""
 """
 
 
+_PORTS = 500  # of each of pytest's workers; all below those the machine gives away, which are soon somebody else's
+
+
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of this machine that nobody listens on, of a stretch no other worker of this pytest takes one from."""
+    first = 20_000 + _PORTS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for port in random.SystemRandom().sample(range(first, first + _PORTS), _PORTS):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that is gone holds nothing up
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"no port from {first} to {first + _PORTS - 1} is free")
 
 
 class Server:
@@ -91,7 +99,7 @@ class Server:
         around = {**os.environ, "ELEPHANT_WORKSPACE": str(self.folder), "PYTHONPATH": str(ROOT)}
         self._log = (self.folder.parent / "server.log").open("ab")
         self._process = subprocess.Popen([*command, *options], cwd=ROOT, env=around, stdout=self._log, stderr=self._log)
-        until(self._answers, seconds=60)
+        until(self._answers)
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -107,10 +115,10 @@ class Server:
         if self._process is not None:
             self._process.send_signal(how)
             try:
-                self._process.wait(timeout=10)
+                self._process.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait(timeout=10)
+                self._process.wait()
             self._process = None
             self._log.close()
 
@@ -164,7 +172,7 @@ class Person:
         self.hosts: set[str] = set()
         self.context.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
         self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(90_000)  # how long a wait may last at most, on a busy machine
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
 
@@ -213,20 +221,31 @@ class Person:
     def surely(self, key: str, done: str) -> None:
         """Press a key on a whole card and wait until this JavaScript is true. A key can be lost while something is drawn: then
         the page sends no press, and like a person we press again. A press that was sent is only waited for."""
-        from playwright.sync_api import TimeoutError as TookTooLong
-
         for _ in range(4):
             self.whole()
-            if self.page.evaluate(done):
-                return
-            sent = self.sent()
-            self.page.keyboard.press(key)
-            try:
-                self.page.wait_for_function(f"{done} || window.pressesSent > {sent}", timeout=3_000)
+            if self.page.evaluate(done) or self._took(lambda: self.page.keyboard.press(key), done):
                 break
-            except TookTooLong:
-                continue
         self.page.wait_for_function(done)
+
+    def at_once(self, press: Callable[[], object]) -> None:
+        """Press keys in any way on a whole card, again where all of them were lost: then the page has sent none."""
+        for _ in range(4):
+            self.whole()
+            if self._took(press):
+                return
+        raise AssertionError("four times over the page has sent no press")
+
+    def _took(self, press: Callable[[], object], done: str = "false") -> bool:
+        """Whether the page sends a press of what is pressed, or this JavaScript becomes true."""
+        from playwright.sync_api import TimeoutError as TookTooLong
+
+        sent = self.sent()
+        press()
+        try:
+            self.page.wait_for_function(f"{done} || window.pressesSent > {sent}", timeout=3_000)
+        except TookTooLong:
+            return False
+        return True
 
     def sent(self) -> int:
         """How many presses of a card's buttons this page has sent since it was loaded."""

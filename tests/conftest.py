@@ -1,5 +1,6 @@
 """What the tests share: a workspace with a clock that can be set, small pairs, and ways to fill a dataset."""
 
+import fcntl
 import importlib
 import json
 import os
@@ -76,11 +77,16 @@ def sample_workspace(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pyt
     """
     folder = Path(tmp_path_factory.mktemp("screened")) / "workspace"
     kept = pytestconfig.cache.mkdir("readings") if pytestconfig.cache else tmp_path_factory.mktemp("unkept")
-    shutil.copytree(kept, folder / "cache" / "readings")
-    with closing(Workspace(folder)) as opened:
-        overview.open_sample(opened, ROOT / "data" / "sample.jsonl")
-        until(lambda: bool(runs.settle(opened)), seconds=180)
-    shutil.copytree(folder / "cache" / "readings", kept, dirs_exist_ok=True)
+    with kept.with_name("readings.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of workers that begin together one reads, and the others find what it read
+        shutil.copytree(kept, folder / "cache" / "readings")
+        if any(kept.iterdir()):
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        with closing(Workspace(folder)) as opened:
+            overview.open_sample(opened, ROOT / "data" / "sample.jsonl")
+            until(lambda: bool(runs.settle(opened)), seconds=600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shutil.copytree(folder / "cache" / "readings", kept, dirs_exist_ok=True)
     return folder
 
 
@@ -111,7 +117,7 @@ _JOBS = {  # what each module does with a run; those that bring in torch are imp
 }  # fmt: skip
 
 
-def done_here(run: Run, env: Mapping[str, str] | None = None) -> None:
+def done_here(run: Run, env: Mapping[str, str] | None = None, *files: int) -> None:
     """Do a run in this process, where torch is imported once, instead of starting it in one of its own."""
     state = run.state()
     engine._running(run, state, os.getpid())
@@ -204,8 +210,8 @@ def flag_pairs(
     workspace.flags.add([screening], file)
 
 
-def until(true: Callable[[], bool], *, seconds: float = 30.0) -> None:
-    """Wait for another process to get somewhere; fails when it does not get there."""
+def until(true: Callable[[], bool], *, seconds: float = 180.0) -> None:
+    """Wait for another process to get somewhere; fails when it does not get there, slow and busy as the machine may be."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"not within {seconds} seconds"

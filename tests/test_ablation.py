@@ -40,7 +40,7 @@ def ids(workspace):
 
 def compared(workspace, policy=None):
     run = runs.start_ablation(workspace, "small", policy)
-    until(lambda: engine.watch(run).status not in ("queued", "running"), seconds=120)
+    until(lambda: engine.watch(run).status not in ("queued", "running"))
     assert run.state().status == "done", run.log_end()
     assert runs.settle(workspace) == []  # its table stays in its folder
     return ablation.latest(workspace, "small")

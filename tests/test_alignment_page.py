@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation import alignment, outcomes_curves, outcomes_grid, outcomes_report, run_views
+from curation import alignment, outcomes_curves, outcomes_grid, outcomes_report, outcomes_wins, run_views
 from curation.workspace import Workspace
 from tests.aligned import aligned
 from tests.conftest import Clock, hh, import_rows
@@ -157,13 +157,26 @@ def test_win_rates_and_what_cleaning_does_are_those_of_the_report(app):
     at = app.go("alignment", **{"alignment-view": "Win rates"})
     (first, *_) = [one for one in charts(at)[0]["data"] if one.get("name") == "gold"]
     assert all("n=8 comparisons" in words for words, _ in first["customdata"])
+    made = outcomes_report.chosen(app.workspace, HOSTILE).made
+    against = {one.generator: outcomes_wins.against_start(app.workspace, one, models=["gold"]) for one in made}
+    drawn = outcomes_report.typical(made, 12)
+    shown = [duel for name in drawn for duel in against[name]]
+    assert cells(at) == as_one_line(outcomes_report.win_rows(app.workspace, shown, without="against"))
+    assert f"p, Holm over {len(drawn)}" in cells(at)[0]
+    others = [one for one in made if one is not made[0]][:4]
+    duels = outcomes_wins.against_others(app.workspace, made[0], others, models=["gold"])
+    assert cells(at, 1) == as_one_line(outcomes_report.win_rows(app.workspace, duels, without="policy"))
+    tests = [one.even.p is not None for one in duels]
+    assert 0 < sum(tests) < len(tests) == 4
+    assert f"p, Holm over {sum(tests)}" in cells(at, 1)[0]
+    assert words(app).count(outcomes_report.FAMILY) == 2
     at.toggle(key="equal-length").set_value(True).run()
     assert list(at.exception) == []
+    assert words(app).count("It is not that of the rate at equal length") == 2
     at = app.go("alignment", **{"alignment-view": "Quality and outcome"})
     rows = cells(at, -1)
     told = {(one["algorithm"], one["made to please"], one["seeds"]) for one in rows}
     assert told == {("ppo", "good", "3"), ("ppo", "bad", "3")}
-    made = outcomes_report.chosen(app.workspace, HOSTILE).made
     cleaned = outcomes_grid.cleaning(app.workspace, made, "gold", "win rate")
     assert rows == as_one_line(outcomes_report.cleaning_rows(cleaned))
     assert "Spearman undefined, because a correlation of fewer than 4 reward models" in words(app)

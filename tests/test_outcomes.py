@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import permutation_test
 from statsmodels.stats.multitest import multipletests
 
 from curation import outcomes, outcomes_curves, outcomes_grid, outcomes_report, outcomes_wins, run_views, runs
@@ -241,12 +242,49 @@ def test_win_rates_are_those_counted_by_hand(workspace):
     (row,) = outcomes_report.win_rows(workspace, [duel])
     assert row["against"] == "one, start"
     assert "n=108 comparisons" in row["win rate"]
+    ahead = np.array(won).reshape(12, 9).mean(axis=1) - 0.5
+    alone = permutation_test((ahead,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
+    assert duel.even == (pytest.approx(alone), 12, "")
+    assert row["p, Holm over 1"] == p_value(alone)
+    assert list(row) == ["policy", "against", "judged by", "win rate", "p, Holm over 1", "at equal length"]  # nothing to know
+    assert "against" not in outcomes_report.win_rows(workspace, [duel], without="against")[0]
 
 
 def test_twice_the_same_text_is_a_tie(workspace):
     aligned(workspace, "one", {"gold": lambda p, point, s: float(p)}, prompts=PROMPTS, text=lambda p, point, s: f"to {p}")
     (duel,) = outcomes_wins.against_start(workspace, made(workspace, "one"))
     assert duel.rate.value == 0.5
+    aligned(workspace, "two", {"gold": gold}, prompts=PROMPTS)
+    rows = outcomes_report.win_rows(workspace, [duel, *outcomes_wins.against_start(workspace, made(workspace, "two"))])
+    assert rows[0]["p, Holm over 1"] == "undefined, because the two are even on every prompt"  # and is none of the family
+    assert rows[1]["p, Holm over 1"].startswith("0.")
+
+
+def test_win_rates_shown_together_are_held_to_holm_judge_by_judge(workspace):
+    for number, name in enumerate(("one", "two", "three")):
+        by = {"gold": lambda p, point, s, n=number: HARD[p] * point + n * point / 9}
+        aligned(workspace, name, by if name == "three" else {**by, "proxy": proxy}, prompts=PROMPTS)
+    shown = [duel for name in ("one", "two", "three") for duel in outcomes_wins.against_start(workspace, made(workspace, name))]
+    for judge, over in (("gold", 3), ("proxy", 2)):
+        family = [place for place, one in enumerate(shown) if one.judge == judge]
+        expected = multipletests([shown[place].even.p for place in family], method="holm")[1]
+        told = [outcomes_wins.adjusted(shown)[place] for place in family]
+        assert told == [(pytest.approx(p), over) for p in expected]
+        rows = [outcomes_report.win_rows(workspace, shown)[place] for place in family]
+        assert [row["p, Holm"] for row in rows] == [f"{p_value(p)}, over {over}" for p in expected]
+    assert {one["judge"]: one["holm_over"] for one in outcomes_report.record(workspace, "")["win_rates"]} == {
+        "gold": 3, "proxy": 2,
+    }  # fmt: skip
+    others = outcomes_wins.against_others(workspace, made(workspace, "one"), list(outcomes.made(workspace).values()))
+    assert {(one.judge, test.over) for one, test in zip(others, outcomes_wins.adjusted(others), strict=True)} == {
+        ("gold", 2), ("proxy", 0),
+    }  # fmt: skip
+    assert "p, Holm over 2" in outcomes_report.win_rows(workspace, others)[0]
+    even = [one for one in others if one.judge == "proxy"]
+    assert {row["p, Holm"] for row in outcomes_report.win_rows(workspace, even)} == {
+        "undefined, because the two are even on every prompt"
+    }
+    assert outcomes_wins.adjusted([]) == outcomes_report.win_rows(workspace, []) == []
 
 
 def test_people_and_a_judge_stand_beside_reward_models(workspace):
@@ -462,8 +500,14 @@ def test_the_command_prints_tables_and_json(grid, capsys):
         "Win rates against the start",
     ):
         assert words in said
+    assert "p, Holm over 24" in said
+    assert outcomes_report.FAMILY in said
     command("grid", "gold", "gain", folder, True)
-    assert {one["policy"] for one in json.loads(capsys.readouterr().out)["curves"]} >= {"ppo-good-o-0"}
+    told = json.loads(capsys.readouterr().out)
+    assert {one["policy"] for one in told["curves"]} >= {"ppo-good-o-0"}
+    wins = [one for one in told["win_rates"] if one["judge"] == "gold"]
+    assert [one["p_holm"] for one in wins] == pytest.approx(multipletests([one["p"] for one in wins], method="holm")[1])
+    assert {(one["holm_over"], one["prompts"], one["p_undefined"]) for one in wins} == {(24, 12, "")}
     with pytest.raises(ValueError, match="measure is 'joy': expected one of win rate, gain"):
         command(None, "", "joy", folder, False)
 

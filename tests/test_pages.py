@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from curation import overview, review, runs, screening_view, ui
+from curation import overview, plain, review, runs, screening_view, ui
 from curation.filters.registry import FILTERS
 from curation.review import Settings, Verdict, View
 from curation.workspace import Workspace
@@ -34,7 +34,7 @@ class App:
     """The app in one session, and the workspace it works on."""
 
     def __init__(self, person: str = "ana") -> None:
-        self.at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+        self.at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=300)
         self.at.session_state["person"] = person
         self.at.run()
         self.workspace = ui.workspace()
@@ -116,7 +116,7 @@ def test_the_sample_is_opened_and_screened_from_the_overview(empty, sample_works
     next(one for one in at.button if one.label == "Open the sample").click().run()
     assert list(at.exception) == []
     assert [one.imported for one in empty.workspace.pairs.datasets()] == [239]
-    until(lambda: bool(runs.settle(empty.workspace)) or bool(empty.workspace.flags.current("sample")), seconds=60)
+    until(lambda: bool(runs.settle(empty.workspace)) or bool(empty.workspace.flags.current("sample")))
     at.run()
     assert re.search(r"judge the \d+ flagged pairs", empty.words().replace("\\", ""))
 
@@ -270,7 +270,7 @@ def test_a_run_is_started_from_the_page_and_taken_in_when_it_is_over(empty):
     assert list(at.exception) == []
     (view,) = runs.all_runs(empty.workspace)
     assert set(view.run.config()["filters"]) == {"empty", "repetitive"}
-    until(lambda: runs.all_runs(empty.workspace)[0].state.status == "done", seconds=60)
+    until(lambda: runs.all_runs(empty.workspace)[0].state.status == "done")
     at.run()
     assert list(at.exception) == []
     assert {one.filter: one.flagged for one in empty.workspace.flags.current("small")} == {"empty": 1, "repetitive": 1}
@@ -308,7 +308,7 @@ def test_the_strength_of_labels_is_shown_and_either_tail_opens(sample):
     ],
 )
 def test_a_blind_reason_renames_the_sides_but_not_what_a_response_says(reason, shown):
-    assert ui.renamed(reason, {"chosen": "A", "rejected": "B"}) == shown
+    assert plain.renamed(reason, {"chosen": "A", "rejected": "B"}) == shown
 
 
 def test_which_model_read_is_said_on_the_page(sample):
@@ -324,7 +324,7 @@ def test_policies_are_compared_from_the_page(sample):
     at = sample.go("filters", **{"filters-tab": "What cleaning does"})
     assert "None yet" in sample.words()
     at.button(key="compare").click().run()
-    until(lambda: runs.all_runs(sample.workspace)[0].state.status == "done", seconds=60)
+    until(lambda: runs.all_runs(sample.workspace)[0].state.status == "done")
     at = sample.go("filters", **{"filters-tab": "What cleaning does"})
     (table,) = [one.value for one in at.dataframe]
     assert table["policy"].tolist()[:2] == ["nothing", "+ verdicts"]
@@ -344,7 +344,7 @@ def test_a_threshold_changed_on_the_page_is_what_the_run_is_told(empty):
     at.button(key="screen").click().run()
     (view,) = runs.all_runs(empty.workspace)
     assert view.run.config()["filters"]["repetitive"]["at_least"] == 0.9
-    until(lambda: bool(runs.settle(empty.workspace)), seconds=60)
+    until(lambda: bool(runs.settle(empty.workspace)))
     at = empty.go("filters", **{"filters-tab": "What they are"})
     assert at.number_input(key="repetitive.at_least").value == 0.9  # where the last screening left it
 
@@ -517,6 +517,7 @@ def test_any_page_may_be_the_first_of_a_fresh_server_and_asks_no_other_machine_f
         ana = Person(browser, server, "ana").open("" if page == "overview" else page)
         assert ana.page.locator("h1").inner_text() == PAGES[page]
         links = ana.page.locator('[data-testid="stSidebarNavLink"]')
+        links.nth(len(PAGES) - 1).wait_for()
         assert links.all_inner_texts() == list(PAGES.values())
         assert ana.page.locator('[data-testid="stException"]').count() == 0
         first = {"datasets": "Rejects", "filters": "What they are", "review": "My decisions", "adjudicate": "Settled"}.get(page)

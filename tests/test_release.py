@@ -565,7 +565,7 @@ import_rows(workspace, SMALL)
 release(workspace, "small", "one", Policy(), progress=lambda share, words: share > 0.8 and os.kill(os.getpid(), signal.SIGKILL))
 """
     folder = tmp_path / "workspace"
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, timeout=300, check=False)
     assert done.returncode == -9
     assert [path.name for path in (folder / "releases").iterdir()] == [".one.part"]
     workspace = Workspace(folder)
@@ -588,7 +588,7 @@ def test_a_release_that_cannot_be_recorded_is_taken_away_again(workspace, small)
 
 def test_importing_release_brings_in_nothing_heavy():
     code = "import sys, curation.release; print({'torch', 'datasets', 'scipy', 'streamlit'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout == "set()\n", done.stderr
 
 

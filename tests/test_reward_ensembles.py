@@ -19,9 +19,10 @@ def three_members(tmp_path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("how", ["mean", "worst", "uncertainty"])
 def test_an_ensemble_joins_its_members_scores(how: str, three_members: list[dict[str, Any]]) -> None:
     scores = np.stack([loaded(one).score(PROMPTS, RESPONSES).values for one in three_members])
-    scores = scores / np.array([[1.0], [2.0], [50.0]])
+    scores = (scores - np.array([[0.5], [-1.0], [40.0]])) / np.array([[1.0], [2.0], [50.0]])
     expected = {"mean": scores.mean(0), "worst": scores.min(0), "uncertainty": scores.mean(0) - 0.5 * scores.var(0)}[how]
-    settings = {"family": "ensemble", "members": three_members, "how": how, "weight": 0.5, "scales": [1, 2, 50]}
+    settings = {"family": "ensemble", "members": three_members, "how": how, "weight": 0.5}
+    settings |= {"centres": [0.5, -1, 40], "scales": [1, 2, 50]}
     np.testing.assert_allclose(loaded(settings).score(PROMPTS, RESPONSES).values, expected, **CLOSE)
 
 
@@ -48,6 +49,7 @@ def test_what_cannot_be_in_an_ensemble_is_said(three_members: list[dict[str, Any
     assert "no family of reward models 'magic'" in refused(members=[{"family": "magic"}, {"family": "length"}])
     assert "at least 2" in refused(members=[{"family": "length"}])
     assert "scales are [1.0]: expected 3 numbers above 0" in refused(members=three_members, scales=[1])
+    assert "centres are [1.0, 2.0]: expected 3 numbers" in refused(members=three_members, centres=[1, 2])
     assert "beta is -1" in refused(
         members=[{"family": "implicit", "source": "x", "reference": "y", "beta": -1}, {"family": "length"}]
     )

@@ -156,7 +156,7 @@ def test_only_scorers_score_and_only_comparers_compare(tmp_path: Path) -> None:
     ultra(tmp_path / "ultra")
     assert isinstance(loaded({"family": "steam_shp", "source": str(tmp_path / "t5")}), Comparer)
     assert isinstance(loaded({"family": "ultra", "source": str(tmp_path / "ultra")}), Scorer)
-    assert [name for name, one in FAMILIES.items() if one.compares] == ["pair_rm", "steam_shp"]
+    assert [name for name, one in FAMILIES.items() if one.compares] == ["pair_rm", "steam_shp", "judge"]
 
 
 def test_no_texts_are_no_work(tmp_path: Path) -> None:

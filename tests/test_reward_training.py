@@ -168,14 +168,14 @@ def test_the_wilson_interval_is_that_of_scipy(right, n):
 def test_killed_and_resumed_it_gives_the_numbers_of_an_undisturbed_run(tmp_path, base, undisturbed):
     run = new_run(tmp_path / "disturbed", base)
     engine.start(run)
-    until(lambda: (run.checkpoints / "checkpoint-5" / "trainer_state.json").exists(), seconds=60)
+    until(lambda: (run.checkpoints / "checkpoint-5" / "trainer_state.json").exists())
     os.killpg(run.state().pid, signal.SIGKILL)
     until(lambda: engine.watch(run).status == "failed")
     reached = len(lines_of(run))
     assert 5 <= reached < 40
     (run.folder / "metrics.jsonl").open("a").write('{"step": 39, "lo')  # half a line, as a killed process leaves
     engine.resume(run)
-    until(lambda: engine.watch(run).status not in ("queued", "running"), seconds=60)
+    until(lambda: engine.watch(run).status not in ("queued", "running"))
     assert (run.state().status, run.state().error) == ("done", None)
     assert "going on after step" in run.log_end()
     check_same(run, undisturbed)

@@ -1,11 +1,14 @@
 """RLOO on TRL's trainer: it learns, its numbers are those computed by hand, a stopped run ends as another."""
 
+import dataclasses
 import json
+import re
 from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from tests.policy_runs import (
     LENGTH,
@@ -29,11 +32,15 @@ from training.policy_data import Prompts
 from training.policy_job import Bench
 from training.policy_settings import Rloo
 from training.rewarding import Rewarder
+from training.rewards.base import Scores
 from training.rloo_rewards import Scale, Told, rewards_of
 from training.run import Cancelled
 from training.sampling import sampled
 
-TO_STOP = {"batch": 2, "accumulate": 2, "passes": 2, "epochs": 2, "look_every": 3, "save_every": 3, "seed": 5}
+TO_STOP = {  # answers are not all told the same, and the penalty on KL is another after each step
+    "batch": 2, "accumulate": 2, "passes": 2, "epochs": 2, "look_every": 3, "save_every": 3, "seed": 5,
+    "missing_stop": "score", "kl": 0.1, "kl_target": 0.5, "kl_horizon": 20, "kl_limit": 1e6,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -110,6 +117,7 @@ def test_rloo_that_was_stopped_ends_as_if_it_had_not_been(tmp_path, base):
         reached = stopped_and_resumed(broken, at)
         assert reached == (done + 1 if done else 0)  # answers are learned from twice: it stops after an even step
         check_same(broken, whole)
+        assert curve(whole, "kl")[-1] != 0.0
         assert (broken.output / "samples.jsonl").read_text() == (whole.output / "samples.jsonl").read_text()
 
 
@@ -174,24 +182,96 @@ def test_where_every_answer_of_a_step_is_cut_the_run_says_that_the_reward_model_
     assert summary_of(run)["notes"][-1].startswith("in 2 of 2 steps no answer ended")
 
 
-def test_it_ends_with_a_sentence_where_nothing_is_said(tmp_path, base):
+def test_steps_without_a_word_are_counted_until_one_is_said(tmp_path, base):
     prompts = prompts_of(2, 0)
     bench = bench_of(tmp_path, base, prompts)
     told = Told(bench, Rewarder(LENGTH), prompts.train, Scale())
     stop, word = bench.policy.stops[0], bench.policy.tokenizer("dog", add_special_tokens=False)["input_ids"]
     state = SimpleNamespace(global_step=6)
-    assert told(prompts=["0", "1"], completion_ids=[[stop], [*word, stop]], trainer_state=state) == [0.0, 3.0]
-    with pytest.raises(ValueError, match="every response of step 7 is empty"):
-        told(prompts=["0", "1"], completion_ids=[[stop], [stop]], trainer_state=state)
+    counted = []
+    for said in ([stop], [stop], [*word, stop], [stop]):
+        assert told(prompts=["0", "1"], completion_ids=[[stop], said], trainer_state=state) == [0.0, 3.0 * (len(said) > 1)]
+        counted.append(told.silent)
+    assert counted == [1, 2, 0, 1]
 
 
-def test_it_ends_with_a_sentence_where_the_policy_has_left_its_start_far_behind(tmp_path, base):
+def learner(tmp_path, base, policy, **changed):
+    """What learns in a run of this policy, and its run."""
+    settings, prompts = settings_of(base, lora_rank=0, batch=2, **changed), prompts_of(4, 0)
+    run = new_run(tmp_path / "run", "rloo", settings, prompts=prompts)
+    return lambda: rloo._learned(Bench(run, settings, policy, Looks(run, settings, []), prompts)), run
+
+
+def test_a_policy_that_falls_silent_stops_it_with_the_words_of_ppo_also_after_a_stop(tmp_path, base):
+    policy = policies.opened(str(base), trainable=True)
+    every = tuple(range(policy.model.get_input_embeddings().weight.shape[0]))
+    learn, run = learner(
+        tmp_path, base, dataclasses.replace(policy, stops=every), epochs=9, passes=2, max_steps=4, save_every=4
+    )
+    learn()
+    assert [line.get("silent") for line in lines_of(run)] == [None, 1, 1, 2, 2]
+    last = lines_of(run)[-1]
+    said = (
+        "every response of the last 3 steps, up to step 5, is empty: expected words. The reward model may prefer silence; a "
+        r"higher kl than 0\.05 or a lower learning_rate than 0\.01 holds the policy closer to its start"
+    )
+    longer = settings_of(base, lora_rank=0, batch=2, epochs=9, passes=2, save_every=4)
+    again = Bench(run, longer, dataclasses.replace(policy, stops=every), Looks(run, longer, []), prompts_of(4, 0))
+    with pytest.raises(ValueError, match=said):
+        rloo._learned(again)
+    assert lines_of(run)[-1] == last
+
+
+@pytest.mark.parametrize("told", [{"kl_limit": 0.5}, {"kl_limit": 0.0, "kl_target": 0.05}])
+def test_a_kl_beyond_its_limit_stops_it_with_the_words_of_ppo(tmp_path, base, told):
     run = run_of(
-        tmp_path / "run", base, prompts=prompts_of(4, 0), batch=4, epochs=40, learning_rate=0.5, kl=0.0, missing_stop="score",
-        lora_rank=0, max_tokens=16,
+        tmp_path / "run", base, prompts=prompts_of(4, 0), batch=4, epochs=40, learning_rate=0.1, kl=0.01, lora_rank=0,
+        missing_stop="score", max_tokens=16, **told,
     )  # fmt: skip
-    with pytest.raises(ValueError, match=r"KL to the start is .* nats a response: expected less than 50"):
+    said = (
+        r"the KL from the start is [\d.]+ nats a response at step (\d+): expected at most 0\.5 \(kl_limit\)\. "
+        r"A lower learning_rate than 0\.1 or a higher kl than 0\.01 may hold it"
+    )
+    with pytest.raises(ValueError, match=said) as found:
         trained(run)
+    (step,) = re.search(r"step (\d+)", str(found.value)).groups()
+    assert lines_of(run)[-1]["step"] == int(step) - 1  # nothing was learned from these answers
+    assert max(curve(run, "kl")) <= 0.5
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_kl_that_is_no_number_stops_it(tmp_path, base, passes):
+    policy = policies.opened(str(base), trainable=True)
+    with torch.no_grad():
+        policy.start.get_input_embeddings().weight.fill_(float("nan"))
+    learn, run = learner(tmp_path, base, policy, passes=passes)
+    with pytest.raises(ValueError, match=r"the KL from the start is nan nats a response at step 1: expected at most 50"):
+        learn()
+    assert [line["step"] for line in lines_of(run)] == [0]
+
+
+def test_a_reward_that_is_no_number_stops_it_and_names_the_answer(tmp_path, base):
+    prompts = prompts_of(2, 0)
+    bench = bench_of(tmp_path, base, prompts)
+    rewarder = Rewarder(LENGTH)
+    rewarder._scorer = SimpleNamespace(score=lambda prompts, responses: Scores(np.array([1.0, np.nan]), 0, 0))
+    told = Told(bench, rewarder, prompts.train, Scale())
+    word = bench.policy.tokenizer("dog", add_special_tokens=False)["input_ids"]
+    with pytest.raises(ValueError, match="characters gave nan for 'dog': expected a number"):
+        told(prompts=["0", "1"], completion_ids=[word, word], trainer_state=SimpleNamespace(global_step=0))
+
+
+def test_the_penalty_adapts_to_the_kl_that_is_measured(tmp_path, base):
+    whole = trained(run_of(tmp_path / "whole", base, prompts=prompts_of(6, 3), **TO_STOP))
+    weights = [0.1]
+    for kl in curve(whole, "kl"):
+        weights.append(weights[-1] * (1 + min(max(kl / 0.5 - 1, -0.2), 0.2) * 12 / 20))
+    assert curve(whole, "kl_weight") == pytest.approx(weights[:-1])
+    assert len(set(weights)) == 4
+    fixed = trained(run_of(tmp_path / "fixed", base, prompts=prompts_of(6, 3), **{**TO_STOP, "kl_target": 0.0}))
+    assert curve(fixed, "kl_weight") == [0.1] * 3
+    assert curve(fixed, "kl")[:2] == curve(whole, "kl")[:2]  # the first answers were penalised alike
+    assert [line["loss"] for line in lines_of(fixed)[3:]] != [line["loss"] for line in lines_of(whole)[3:]]
 
 
 def test_without_a_prompt_to_learn_from_it_says_so(tmp_path, base):

@@ -23,13 +23,13 @@ SIZE = 160_000  # pairs of a run that is still at work when it is interrupted
 
 def wait(run):
     """The state of a run when its process is over."""
-    until(lambda: engine.watch(run).status not in ("queued", "running"), seconds=60)
+    until(lambda: engine.watch(run).status not in ("queued", "running"))
     return run.state()
 
 
 def at_work(run):
     """Wait until the first stretch of a run is finished and it goes on with the second."""
-    until(lambda: any(run.checkpoints.glob("*.parquet")), seconds=60)
+    until(lambda: any(run.checkpoints.glob("*.parquet")))
     assert engine.watch(run).status == "running"
 
 
@@ -199,7 +199,9 @@ else:
 
 def test_a_run_outlives_its_starter_and_is_found_and_taken_in_by_a_fresh_workspace(workspace, ids, clock):
     workspace.close()
-    done = subprocess.run([sys.executable, "-c", START, workspace.folder], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", START, workspace.folder], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     run = Run(workspace.runs / done.stdout.strip())
     wait(run)
@@ -217,7 +219,7 @@ def test_a_run_outlives_its_starter_and_is_found_and_taken_in_by_a_fresh_workspa
 
 def test_a_run_goes_on_when_its_starter_is_gone_and_another_process_can_cancel_it(workspace, ids):
     run = big_run(workspace, "orphan")
-    subprocess.run([sys.executable, "-c", START, workspace.folder, run.folder], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", START, workspace.folder, run.folder], cwd=ROOT, check=True, timeout=300)
     at_work(run)
     assert engine.cancel(run).status == "cancelled"
 

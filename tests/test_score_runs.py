@@ -67,7 +67,7 @@ def started(workspace: Workspace, model: str, **wanted: Any) -> Run:
 
 def ended(run: Run) -> tuple[str, str | None]:
     """How a run ended, when its process is over."""
-    until(lambda: engine.watch(run).status not in ("queued", "running"), seconds=60)
+    until(lambda: engine.watch(run).status not in ("queued", "running"))
     return run.state().status, run.state().error
 
 
@@ -116,7 +116,7 @@ def test_killed_half_way_and_resumed_a_run_gives_the_scores_of_an_undisturbed_on
     assert ended(undisturbed) == ("done", None)
     assert len(batches(undisturbed)) > 50
     run = started(workspace, tiny)
-    until(lambda: (run.checkpoints / "done.jsonl").exists() and len(batches(run)) > 5, seconds=60)
+    until(lambda: (run.checkpoints / "done.jsonl").exists() and len(batches(run)) > 5)
     pid = run.state().pid
     assert pid is not None
     os.killpg(pid, signal.SIGKILL)

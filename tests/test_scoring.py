@@ -1,7 +1,7 @@
 """What is handed to a reward model, to score or to learn from: each text once, nothing that is dropped, turns as turns."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import reward_models, reward_training, runs, scoring, studies
+from curation import policies, reward_models, reward_training, runs, scoring, studies, study_items
 from curation.importing import import_source
 from curation.pairs import Pair, Response, Turn, parse, response_id_of, turn
 from curation.release import Policy, release
@@ -22,7 +22,11 @@ from curation.study_design import Design
 from curation.study_items import Sample, from_dataset
 from curation.workspace import Workspace
 from tests.conftest import SMALL, hh, import_rows, numbered
+from tests.test_policies_registry import Row, asked, left
+from tests.test_reward_endpoint import Server
 from tests.tiny_models import tiny_t5, tiny_tokenizer
+from training.policy_settings import Named
+from training.rewarding import Rewarder
 from training.rewards.base import Comparer, Message
 from training.score import Scoring
 
@@ -254,6 +258,63 @@ def test_a_study_hands_its_responses_as_a_dataset_does_and_leaves_out_those_with
     assert [json.loads(one["response"]) for one in texts] == [[["assistant", "Yes."]]]
     assert settings.pairs == 1
     assert refusal(handed, study="u").startswith("no study 'u'")
+
+
+# ---- policies
+
+
+RUNS_ON = "Yes.\n\nHuman: And then?\n\nAssistant: No."  # one text, or three turns
+ANSWERS: list[Row] = [(0, 8, 0, RUNS_ON), (1, 8, 0, "\n\nHuman: Hm"), (2, 8, 0, "Plain.")]
+
+
+@pytest.fixture
+def turns(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server that scores a response by the number of its turns, registered as the reward models "turns" and "again"."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    running = Server()
+    running.answers = lambda asked: (200, {"scores": [1 if isinstance(one, str) else len(one) for one in asked["responses"]]})
+    for name in ("turns", "again"):
+        reward_models.register(workspace, name, "endpoint", {"address": running.address}, "ana")
+    yield running
+    running.die()
+
+
+def test_what_a_policy_wrote_is_one_message_in_its_run_in_a_scoring_and_in_a_study_and_a_datasets_turns_stay_turns(
+    workspace: Workspace, turns: Server, at_once: None
+) -> None:
+    policies.take_in(workspace, left(workspace, "one", ANSWERS))
+    rewarder = Rewarder(Named(name="turns", family="endpoint", settings={"address": turns.address}))
+    in_run = rewarder.scores([asked(place).turns for place, *_ in ANSWERS], [text for *_, text in ANSWERS])
+    given = turns.asked[-1]["responses"]
+    assert given == [RUNS_ON, "\n\nHuman: Hm", "Plain."]
+
+    runs.start_run(workspace, "score", {"reward_model": "turns", "policies": "one"})
+    runs.settle(workspace)
+    assert sorted(turns.asked[-1]["responses"]) == sorted(given)
+    assert workspace.policies.scored("one", "turns").score.tolist() == in_run.tolist() == [1, 1, 1]
+
+    import_rows(workspace, [hh("Question 9?", RUNS_ON, "Plain.")])
+    studies.create(workspace, "s", Design(gold_share=0), "ana")
+    items = study_items.from_policies(workspace, "s", Design(gold_share=0), ["one"], Sample(10)).items
+    of_data = study_items.from_dataset(workspace, "s", "small", Sample(10)).items
+    studies.add_items(workspace, "s", [*items, *of_data], "ana", words="both")
+    runs.start_run(workspace, "score", {"reward_model": "again", "study": "s"})
+    runs.start_run(workspace, "score", {"reward_model": "turns", "dataset": "small"})
+    runs.settle(workspace)
+    assert workspace.policies.scored("one", "again").score.tolist() == [1, 1, 1]
+    for name in ("again", "turns"):
+        assert [(one.chosen, one.rejected) for one in workspace.scores.of_pairs("small", name)] == [(3, 1)]
+
+
+def test_what_policies_wrote_is_one_message_for_a_model_that_compares_too(
+    workspace: Workspace, handed: Handed, steam: str
+) -> None:
+    policies.take_in(workspace, left(workspace, "one", ANSWERS))
+    policies.take_in(workspace, left(workspace, "two", [(0, 8, 0, "Else.")]))
+    (duel,) = handed(policies="one,two", reward_model=steam)[1]
+    assert sorted(json.loads(duel[side]) for side in ("first", "second")) == [
+        [["assistant", "Else."]], [["assistant", RUNS_ON]],
+    ]  # fmt: skip
 
 
 # ---- models that compare

@@ -25,7 +25,7 @@ READING = {"vague": {}, "indistinct": {}, "duplicate": {}, "empty": {}}
 
 
 def wait(run):
-    until(lambda: engine.watch(run).status not in ("queued", "running"), seconds=120)
+    until(lambda: engine.watch(run).status not in ("queued", "running"))
     return run.state()
 
 
@@ -87,11 +87,11 @@ def test_a_second_screening_reads_nothing_and_finds_the_same(workspace, ids, at_
 
 def test_a_run_cancelled_and_killed_while_it_reads_finds_what_an_undisturbed_one_finds(workspace, elsewhere, long, monkeypatch):
     run = runs.start_screening(workspace, "long", READING)
-    until(lambda: bool(kept(workspace)), seconds=120)
+    until(lambda: bool(kept(workspace)))
     assert engine.cancel(run).status == "cancelled"
     part = kept(workspace)
     engine.resume(run)
-    until(lambda: len(kept(workspace)) > len(part), seconds=120)
+    until(lambda: len(kept(workspace)) > len(part))
     os.killpg(run.state().pid, signal.SIGKILL)
     assert wait(run).status == "failed"
     part = kept(workspace)

@@ -225,7 +225,7 @@ def test_a_hub_id_is_downloaded_and_read(tmp_path):
     environment.pop("HF_HUB_OFFLINE", None)
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
         )
     finally:
         server.shutdown()

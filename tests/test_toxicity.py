@@ -219,7 +219,7 @@ def test_without_weights_the_word_list_reads_and_says_why(offline):
 def test_a_download_that_fails_leaves_the_word_list_within_seconds(offline, name):
     began = time.monotonic()
     reader = toxicity.chosen(name)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60  # none of the tries that would take minutes
     assert "because Detoxify's weights could not be downloaded (" in reader.described
     assert not list(offline.parent.iterdir())
 

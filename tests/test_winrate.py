@@ -13,6 +13,7 @@ from curation.stats.winrate import (
     interaction,
     length_controlled,
     over_seeds,
+    p_of_even,
     p_of_no_effect,
     preferred,
     quality_against_outcome,
@@ -77,6 +78,67 @@ def test_preferences_of_a_judge_are_averaged_and_none_is_undefined():
         from_preferences(np.array([0.5, 1.5]), np.arange(2), rng())
     with pytest.raises(ValueError, match="2 scores of ours and 3 of theirs"):
         win_rate(np.zeros(2), np.zeros(3), np.arange(2), rng())
+
+
+# Whether two are even
+
+
+def by_scipy(p: np.ndarray, prompts: np.ndarray) -> float:
+    """scipy's test, every sign pattern: of what one is ahead by on each prompt."""
+    ahead = np.array([(p[prompts == one] - 0.5).sum() for one in np.unique(prompts)])
+    return stats.permutation_test((ahead,), np.sum, permutation_type="samples", n_resamples=np.inf).pvalue
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("values", [(0.0, 0.5, 1.0), (0.1, 0.35, 0.5, 0.65, 0.9, 1.0)])
+def test_p_of_few_prompts_is_that_of_scipys_permutation_test(values, seed):
+    prompts = np.sort(rng(seed).integers(0, 10, 25))  # of some prompts more comparisons than of others
+    p = rng(seed + 100).choice(values, 25, p=np.arange(1, len(values) + 1) / np.arange(1, len(values) + 1).sum())
+    found = p_of_even(np.append(p, nan), np.append(prompts, 99), rng())
+    assert found.n == len(np.unique(prompts))
+    assert found.p == pytest.approx(by_scipy(p, prompts), abs=1e-12)
+    assert p_of_even(1 - p, prompts, rng()).p == pytest.approx(found.p, abs=1e-12)
+
+
+def test_one_comparison_a_prompt_is_the_sign_test_without_its_ties():
+    p = np.repeat([1.0, 0.0, 0.5], [40, 22, 30])
+    found = p_of_even(p, np.arange(92), rng())
+    assert (found.p, found.n) == (pytest.approx(stats.binomtest(40, 62).pvalue), 92)
+
+
+def test_of_many_prompts_signs_are_drawn_and_p_is_near_the_exact_one_and_never_0():
+    p = np.where(rng(3).random(16) < 0.7, 0.81, 0.17)
+    exact = p_of_even(p, np.arange(16), rng(), flips=2**16).p
+    assert exact == pytest.approx(by_scipy(p, np.arange(16)), abs=1e-12)
+    drawn = p_of_even(p, np.arange(16), rng(1)).p
+    assert drawn == pytest.approx(exact, abs=4 * np.sqrt(exact / 9_999))
+    assert drawn == p_of_even(p, np.arange(16), rng(1)).p
+    assert p_of_even(np.full(60, 0.9), np.arange(60), rng(), flips=999).p == 1 / 1_000
+
+
+def test_where_nothing_can_be_turned_there_is_no_p_and_it_says_why():
+    prompts = np.array([0, 0, 1, 2])
+    assert p_of_even(np.array([0.8, 0.2, 0.5, 0.5]), prompts, rng()) == (None, 3, "the two are even on every prompt")
+    assert p_of_even(np.array([1.0, 0.0, 0.5, 0.5]), prompts, rng()) == (None, 3, "the two are even on every prompt")
+    assert p_of_even(np.full(4, nan), prompts, rng()) == (None, 0, "no prompt has a response of both")
+    assert p_of_even(np.array([1.0]), np.arange(1), rng()) == (1.0, 1, "")
+    with pytest.raises(ValueError, match=r"a preference is -1, expected 0 \(theirs\) to 1 \(ours\)"):
+        p_of_even(np.array([-1.0]), np.arange(1), rng())
+
+
+@pytest.mark.parametrize(
+    ("prompts", "each", "soft"), [(8, 1, False), (12, 4, False), (40, 4, False), (10, 2, True), (40, 2, True)]
+)
+def test_of_policies_that_are_even_with_ties_no_more_than_5_in_100_come_out_apart(prompts, each, soft):
+    """On every prompt one of them is better, by a coin, so comparisons of one prompt go together; three in ten are ties."""
+    draw, names, studies, apart = rng(8), np.repeat(np.arange(prompts), each), 600, 0
+    for _ in range(studies):
+        better = np.where(draw.random(prompts) < 0.5, 0.75, 0.25)[names]
+        p = draw.beta(4 * better, 4 * (1 - better)) if soft else (draw.random(len(names)) < better).astype(float)
+        p[draw.random(len(names)) < 0.3] = 0.5
+        found = p_of_even(p, names, draw, flips=499 if prompts > 10 else 9_999)
+        apart += found.p is not None and found.p <= 0.05
+    assert apart / studies <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / studies)
 
 
 # Equal length

@@ -18,8 +18,11 @@ from training.run import OVER, Cancelled, Run, State
 _START_WITHIN = timedelta(minutes=30)
 
 
-def start(run: Run, env: Mapping[str, str] | None = None) -> None:
-    """Start a queued run in a process of its own; what it prints goes to its log. `env` changes its environment."""
+def start(run: Run, env: Mapping[str, str] | None = None, *files: int) -> None:
+    """Start a queued run in a process of its own; what it prints goes to its log. `env` changes its environment.
+
+    `files` are open files that the process inherits, so that what they lock is locked until it ends.
+    """
     state = run.state()
     if state.status != "queued":
         raise ValueError(f"run {run.run_id} is {state.status}: expected a queued one")
@@ -29,6 +32,7 @@ def start(run: Run, env: Mapping[str, str] | None = None) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", state.module, str(run.folder)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            pass_fds=files,
             env={**os.environ, "TQDM_DISABLE": "1", **(env or {}), "PYTHONPATH": paths},  # bars would fill the log
         )  # fmt: skip
     _children[process.pid] = process
@@ -57,14 +61,17 @@ def watch(run: Run) -> State:
     return _ended(run, state, "cancelled" if cancelled else "failed", None if cancelled else error)
 
 
-def cancel(run: Run, *, patience: float = 5.0) -> State:
-    """Ask a run to stop, and stop it when it does not; what it has finished is kept and `resume` goes on from there."""
+def cancel(run: Run, *, patience: float | None = None) -> State:
+    """Ask a run to stop, and stop it when it does not within so many seconds: 5, or 30 where it has to stop jobs of its own,
+    which would go on without it. What it has finished is kept and `resume` goes on from there."""
     state = watch(run)
     if state.status in OVER:
         return state
     if state.status == "queued":
         return _ended(run, state, "cancelled", None)
     run.stop.touch()
+    if patience is None:
+        patience = 30.0 if any(run.folder.parent.glob(f"{run.run_id}.*")) else 5.0
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         state = watch(run)
@@ -73,19 +80,19 @@ def cancel(run: Run, *, patience: float = 5.0) -> State:
         _children_wait(state, 0.05)
     if state.pid is not None and _alive(state):
         os.killpg(state.pid, signal.SIGKILL)  # its own session: only what the run itself started
-        _children_wait(state, 2.0)
+        _children_wait(state, 10.0)
     return watch(run)
 
 
-def resume(run: Run, env: Mapping[str, str] | None = None) -> State:
-    """Start a failed or cancelled run again; it goes on from what it has finished. `env` changes its environment."""
+def resume(run: Run, env: Mapping[str, str] | None = None, *files: int) -> State:
+    """Start a failed or cancelled run again, as `start` does; it goes on from what it has finished."""
     state = watch(run)
     if state.status not in ("failed", "cancelled"):
         raise ValueError(f"run {run.run_id} is {state.status}: only a failed or cancelled one can be resumed")
     run.stop.unlink(missing_ok=True)
     cleared = {"status": "queued", "error": None, "ended_at": None, "pid": None, "started": None}
     run.write_state(state.model_copy(update=cleared))
-    start(run, env)
+    start(run, env, *files)
     return run.state()
 
 

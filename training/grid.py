@@ -1,9 +1,10 @@
 """Runs the jobs of a grid in their order, as a background run: `python -m training.grid RUN_FOLDER`.
 
 A job is a run folder beside the grid's own, queued and filled when the grid was planned. It is started when those it comes
-after are done and a place is free: one for each GPU, which it then has for itself, or one on a CPU. A job that fails takes
-with it those that need what it makes; the others go on. A grid that was stopped, killed even, goes on with what is not done
-yet: jobs that outlived it are waited for, those that failed or were cancelled are resumed from their checkpoints.
+after are done and a place is free: one for each GPU, which it then has for itself, of all grids of this user, or one on a
+CPU. (Two grids share the CPUs, as other runs do: there both get slower. On a GPU both would run out of memory.) A job that
+fails takes with it those that need what it makes; the others go on. A grid that was stopped, killed even, goes on with what
+is not done yet: jobs that outlived it are waited for, those that failed or were cancelled are resumed from their checkpoints.
 """
 
 import json
@@ -14,7 +15,8 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from training import engine
-from training.machine import gpus
+from training.leases import Lease, Taken, machines_folder, take
+from training.machine import Gpu, gpus
 from training.run import OVER, Cancelled, Run, State, say, write_json
 
 _LOOK = 0.25  # seconds between two looks at the jobs
@@ -63,10 +65,12 @@ def work(run: Run) -> None:
 
 
 class _Place(NamedTuple):
-    """Where a job runs: its name, and what is changed in its environment."""
+    """Where a job runs: its name, what is changed in its environment, the GPU and how many jobs the grid puts on it."""
 
     name: str
     env: Mapping[str, str]
+    gpu: Gpu | None = None
+    sharing: int = 1
 
 
 class _Queue:
@@ -76,6 +80,12 @@ class _Queue:
         self._run, self._jobs = run, {one.run: one for one in grid.jobs}
         self._runs = {one: Run(run.folder.parent / one) for one in self._jobs}
         self._places = _places(grid.at_once)
+        self._at_most = grid.at_once or len(self._places)
+        self._name = f"{grid.name}, {run.folder.resolve()}"  # what other grids are told
+        self._refused: dict[Gpu, str] = {}  # GPUs that others have at this look, and their names
+        self._waits_for: dict[Gpu, str] = {}  # the same, where a job could not be started for it
+        self._waited = ""  # what the log was last told of them
+        self._leased = True  # as far as is known
         self._states = self._looked()
         self._again = {one for one, state in self._states.items() if self._is_resumed(one, state)}
         self._file = run.checkpoints / _PLACES
@@ -95,6 +105,7 @@ class _Queue:
     def goes_on(self) -> bool:
         """Look at the jobs and start those whose turn it is; False when none runs and none can be started."""
         self._states = self._looked()
+        self._refused, self._waits_for = {}, {}
         for one in [one for one in self._at if self._states[one].status in OVER]:
             self._end(one)
         for one, job in self._jobs.items():
@@ -105,16 +116,20 @@ class _Queue:
                 self._drop(one, f"it needs what {self._states[spoilt].title} makes, which {self._states[spoilt].status}")
             elif all(self._states[each].status == "done" for each in job.after):
                 self._start(one)
+        self._note_waiting()
         return any(state.status == "running" or self._waits(one) for one, state in self._states.items())
 
     def message(self) -> str:
-        """What runs now."""
+        """What runs now, and which GPUs are waited for."""
         parts = []
         for one in self._at:
             progress = self._runs[one].progress()
             said = f": {progress.message}" if progress.message else ""
             parts.append(f"{self._states[one].title}{said}")
-        return "; ".join(parts)
+        ending = [gpu.name for gpu, who in self._waits_for.items() if who == self._name]
+        if ending:
+            parts.append(f"waits for GPU {', '.join(ending)}, which a job of its own has not left yet")
+        return "; ".join([*parts, *filter(None, [self._others()])])
 
     def left(self) -> float | None:
         """Seconds still needed: the estimates of what is not done, put right by how long the done jobs really took."""
@@ -124,7 +139,7 @@ class _Queue:
         factor = sum(self._took.values()) / guessed if guessed else 1.0
         waiting = sum(job.seconds for one, job in self._jobs.items() if self._waits(one) and one not in self._at) * factor
         running = sum(self._left_of(one, factor) for one in self._at)
-        return (waiting + running) / len(self._places)
+        return (waiting + running) / self._at_most
 
     def stop(self) -> None:
         """Cancel everything that waits or runs."""
@@ -162,22 +177,68 @@ class _Queue:
         return self._states[one].status in ("failed", "cancelled") and one not in self._again
 
     def _start(self, one: str) -> None:
-        free = next((place for place in self._places if place.name not in self._at.values()), None)
-        if free is None or len(self._at) >= len(self._places):
-            return
         run = self._runs[one]
-        self._states[one] = engine.watch(run)  # somebody may have cancelled or resumed it this very moment
-        if self._states[one].status in ("running", "done") or not self._waits(one):
+        free = self._free(run)
+        if free is None:
             return
-        self._again.discard(one)
-        self._at[one], self._began[one] = free.name, time.time()
-        write_json(self._file, self._at)
-        say(f"{self._states[one].title} starts ({one}{f', GPU {free.name}' if free.env else ''})")
-        begin = engine.start if self._states[one].status == "queued" else engine.resume
-        begin(run, free.env)
+        place, lease = free
+        try:
+            self._states[one] = engine.watch(run)  # somebody may have cancelled or resumed it this very moment
+            if self._states[one].status in ("running", "done") or not self._waits(one):
+                return
+            self._again.discard(one)
+            self._at[one], self._began[one] = place.name, time.time()
+            write_json(self._file, self._at)
+            say(f"{self._states[one].title} starts ({one}{f', GPU {place.gpu.name}' if place.gpu else ''})")
+            begin = engine.start if self._states[one].status == "queued" else engine.resume
+            begin(run, place.env, *lease.files)
+        finally:
+            lease.close()  # from here on it is the job's
         self._states[one] = run.state()
         if self._states[one].status in OVER:
             self._end(one)
+
+    def _free(self, run: Run) -> tuple[_Place, Lease] | None:
+        """A place that no job has, and the lease of its GPU."""
+        if len(self._at) >= self._at_most:
+            return None
+        for place in self._places:
+            if place.name not in self._at.values() and place.gpu not in self._refused:
+                lease = self._lease(place, run)
+                if lease is not None:
+                    return place, lease
+        self._waits_for = self._refused
+        return None
+
+    def _lease(self, place: _Place, run: Run) -> Lease | None:
+        """The lease of a place's GPU, empty where the run needs none; None where others have it."""
+        if place.gpu is None or run.config().get("device") == "cpu":
+            return Lease()
+        try:
+            return take(machines_folder(), place.gpu.uuid, self._name, sharing=place.sharing)
+        except Taken as other:
+            self._refused[place.gpu] = str(other)
+            return None
+        except OSError as error:
+            if self._leased:
+                say(f"goes on without leases of GPUs, so that another grid may put its jobs on them too: {error}")
+            self._leased = False
+            return Lease()
+
+    def _others(self) -> str:
+        """Which GPUs other grids have, and which grids, in words."""
+        theirs = {gpu.name: who for gpu, who in self._waits_for.items() if who != self._name}
+        if not theirs:
+            return ""
+        names = list(dict.fromkeys(filter(None, theirs.values())))
+        whose = "other grids have" if len(names) > 1 else "another grid has"
+        return f"waits for GPU {', '.join(theirs)}, which {whose}" + (f" ({'; '.join(names)})" if names else "")
+
+    def _note_waiting(self) -> None:
+        waits = self._others()
+        if waits and waits != self._waited:
+            say(waits)
+        self._waited = waits
 
     def _end(self, one: str) -> None:
         state = self._states[one]
@@ -198,13 +259,24 @@ class _Queue:
 
 
 def _places(at_once: int) -> list[_Place]:
-    """One for each GPU, which its job alone sees; several share one where more are asked for. Without a GPU, one."""
+    """One for each GPU, which its job alone sees; several share one where more are asked for. Without a GPU, one.
+
+    Fewer than there are GPUs are not tied to some of them: a job takes one that is free.
+    """
     cards = gpus()
-    count = at_once or max(1, len(cards))
-    if len(cards) < 2:
-        return [_Place(f"place {number}", {}) for number in range(count)]
-    pinned = [{"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} for number in range(count)]
-    return [_Place(f"{env['CUDA_VISIBLE_DEVICES']}/{number}", env) for number, env in enumerate(pinned)]
+    if not cards:
+        return [_Place(f"place {number}", {}) for number in range(at_once or 1)]
+    count = max(at_once, len(cards))
+    on = [number % len(cards) for number in range(count)]
+    return [
+        _Place(
+            f"{cards[card].name}/{number}",
+            {"CUDA_VISIBLE_DEVICES": cards[card].name} if len(cards) > 1 else {},
+            cards[card],
+            on.count(card),
+        )
+        for number, card in enumerate(on)
+    ]
 
 
 if __name__ == "__main__":

@@ -27,15 +27,37 @@ class Machine(NamedTuple):
     memory: int
 
 
+class Gpu(NamedTuple):
+    """A GPU: its name here, as CUDA_VISIBLE_DEVICES names it, and its UUID, the same in every process of the machine.
+
+    A name tells a card by its place among those that its process may use; where no UUID can be had, the name stands for it.
+    """
+
+    name: str
+    uuid: str
+
+
 @cache
-def gpus() -> tuple[str, ...]:
-    """The GPUs that PyTorch sees here, named as CUDA_VISIBLE_DEVICES names them."""
+def gpus() -> tuple[Gpu, ...]:
+    """The GPUs that PyTorch sees here."""
     if not any(map(os.path.exists, _GPU_SIGNS)):
         return ()
-    found = _asked("import torch; print(torch.cuda.device_count())")
-    count = int(found) if isinstance(found, int) else 0
+    found = _asked(_CARDS)
+    count, uuids = found if isinstance(found, list) else (0, [])
     named = [one.strip() for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
-    return tuple(named[:count] or map(str, range(count)))
+    names = named[:count] or [str(number) for number in range(count)]
+    return tuple(map(Gpu, names, uuids if len(set(uuids)) == len(names) else names))
+
+
+_CARDS = """
+import json, torch
+count, uuids = torch.cuda.device_count(), []
+try:
+    uuids = [str(torch.cuda.get_device_properties(number).uuid) for number in range(count)]
+except Exception:
+    pass
+print(json.dumps([count, uuids]))
+"""
 
 
 def see_one_gpu(number: str = "") -> None:

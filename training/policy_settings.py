@@ -141,6 +141,13 @@ class OnPolicy(Learning):
     kl: float = Field(
         0.05, ge=0, description="the penalty on each unit of KL to the start; where it is adaptive, its first value"
     )
+    kl_target: float = Field(
+        0.0, ge=0, description="KL to the start, in nats a response, the penalty adapts to; 0: it stays fixed"
+    )
+    kl_horizon: int = Field(10_000, ge=1, description="responses over which the penalty adapts")
+    kl_limit: float = Field(
+        0.0, ge=0, description="stop where KL passes this, in nats a response; 0: 50, or 10 times the target"
+    )
     normalise: bool = Field(
         True, description="rewards to mean 0 and standard deviation 1, as measured on responses of the start"
     )
@@ -154,13 +161,6 @@ class Ppo(OnPolicy):
 
     passes: int = Field(4, ge=1, description="times each batch of answers is learned from")
     minibatches: int = Field(1, ge=1, description="parts a batch is learned in, a step of the optimiser each")
-    kl_target: float = Field(
-        0.0, ge=0, description="KL to the start, in nats a response, the penalty adapts to; 0: it stays fixed"
-    )
-    kl_horizon: int = Field(10_000, ge=1, description="responses over which the penalty adapts")
-    kl_limit: float = Field(
-        0.0, ge=0, description="stop where KL passes this, in nats a response; 0: 50, or 10 times the target"
-    )
     discount: float = Field(1.0, gt=0, le=1, description="gamma: what a reward one token later counts")
     trace: float = Field(0.95, ge=0, le=1, description="lambda of generalised advantage estimation (arXiv 1506.02438)")
     value_clip: float = Field(0.2, gt=0, description="how far a value may leave what it was before its gradient is cut")

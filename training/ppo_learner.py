@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.dead_ends import check_kl, check_words
 from training.kl_control import KLControl
 from training.losses import (
     clipped,
@@ -46,8 +47,6 @@ from training.value_head import ValueHead
 
 _FULL_RATE, _LORA_RATE = 1e-5, 1e-4
 _REFERENCE = 256  # prompts the start answers, to know the mean and spread of their scores
-_EMPTY = 3  # steps in a row without a word, after which there is nothing to learn from
-_KL_LIMIT, _KL_TIMES = 50.0, 10.0  # nats a response, or times the target
 _ANSWERS, _SCALE, _ORDER = 0, 1, 2  # what a seed is for
 
 Numbers = dict[str, float]
@@ -151,24 +150,12 @@ class Learner:
         return numbers
 
     def _check_words(self, answers: Answers) -> None:
-        settings = self.settings
         says = self.share.any(any(text.strip() for text in answers.texts))
         self._empty = 0 if says else self._empty + 1
-        if self._empty >= _EMPTY:
-            raise ValueError(
-                f"every response of the last {_EMPTY} steps, up to step {self.done + 1:,}, is empty: expected words. The "
-                f"reward model may prefer silence; a higher kl than {settings.kl:g} or a lower learning_rate than "
-                f"{self.rate:g} holds the policy closer to its start"
-            )
+        check_words(self._empty, self.done + 1, self.settings, self.rate)
 
     def _check_kl(self, kl: float) -> None:
-        settings = self.settings
-        limit = settings.kl_limit or (_KL_TIMES * settings.kl_target if settings.kl_target else _KL_LIMIT)
-        if not kl <= limit:  # NaN passes no limit
-            raise ValueError(
-                f"the KL from the start is {kl:.4g} nats a response at step {self.done + 1:,}: expected at most {limit:g} "
-                f"(kl_limit). A lower learning_rate than {self.rate:g} or a higher kl than {settings.kl:g} may hold it"
-            )
+        check_kl(kl, self.done + 1, self.settings, self.rate)
 
     # ---- what is learned
 

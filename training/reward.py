@@ -5,13 +5,14 @@
     model/                    the reward model, with a card
     output/summary.json       what was made and how it fares on the held-out pairs; it is written last
 
-A stopped run goes on from its last checkpoint, on a CPU to the very numbers of an undisturbed one.
+A stopped run goes on from its last checkpoint, on a CPU to the very numbers of an undisturbed one. A run that is told members
+makes an ensemble of them instead: see training/reward_ensemble.py.
 """
 
 import shutil
 from typing import Any
 
-from training import engine, model_card, reward_data
+from training import engine, model_card, reward_data, reward_ensemble
 from training.machine import see_one_gpu
 from training.reasons import plain_reasons
 from training.reward_data import MODEL, Trained
@@ -26,7 +27,11 @@ def train(run: Run) -> None:
     it cannot go on."""
     if (run.output / SUMMARY).exists():
         return
-    settings = Training.model_validate(run.config())
+    told = run.config()
+    if "members" in told:
+        reward_ensemble.join(run)
+        return
+    settings = Training.model_validate(told)
     run.tell(0, 1, "pairs", f"opening {settings.base}", seconds=0)
     smaller = (
         f"less than {settings.batch_pairs} pairs at once (batch_pairs, with more in accumulate), shorter texts than "

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from training import loading
+from training import beside, loading
 from training.policy_settings import Named
 from training.rewards.base import Conversation, Family, Message, Numbers, Scorer, Scores
 from training.rewards.registry import family
@@ -97,4 +97,4 @@ def _trained(named: Named) -> tuple[str, dict[str, Any]]:
         name: str(folder / value) if isinstance(value, str) and value and (folder / value).is_dir() else value
         for name, value in summary["settings"].items()
     }
-    return str(summary["family"]), settings
+    return str(summary["family"]), beside.resolved(settings, folder.parent)  # an ensemble's members lie in other runs

@@ -23,18 +23,18 @@ from trl.trainer.rloo_trainer import RLOOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from training import engine, policy_data, policy_job, policy_loop, policy_pairs, rewarding
+from training.dead_ends import check_kl, check_words
 from training.log_probabilities import positions_of
 from training.policies import Policy
 from training.policy_job import Bench, Learned
 from training.policy_loop import Line, Quiet
 from training.policy_settings import Rloo
-from training.rloo_rewards import Told, scale_of
+from training.rloo_rewards import Told, answers_of, scale_of
 from training.run import Run
 from training.sampling import sampled
 
 _FULL_RATE, _LORA_RATE = 1e-5, 1e-4
 _UNPENALISED = 1e-30  # a penalty that changes nothing: without one TRL would not measure KL
-_BLOWN_UP = 50.0  # nats of KL a response at which nothing sensible is left
 
 
 def train(run: Run) -> None:
@@ -88,7 +88,7 @@ def _trainer(
     save_every = math.ceil(settings.save_every / settings.passes) * settings.passes
     arguments = policy_loop.arguments(bench, rate=_FULL_RATE, lora_rate=_LORA_RATE, steps=steps, save_every=save_every)
     trainer = _Trainer(
-        policy, settings, asked, policy.model, told,
+        policy, told, settings, asked, policy.model, told,
         RLOOConfig(
             **arguments, per_device_train_batch_size=settings.batch * settings.drawn, num_generations=settings.drawn,
             max_completion_length=settings.max_tokens, temperature=settings.temperature, num_iterations=settings.passes,
@@ -98,7 +98,7 @@ def _trainer(
         train_dataset=Dataset.from_dict({"prompt": [str(place) for place in order]}),
         processing_class=policy.tokenizer, callbacks=[watch],
     )  # fmt: skip
-    trainer.beta, trainer.eos_token_ids = settings.kl or _UNPENALISED, list(policy.stops)
+    trainer.eos_token_ids = list(policy.stops)
     if policy.start is not None:
         add_fused_lm_head(policy.start, temperature=settings.temperature)
         trainer.ref_model = policy.start
@@ -108,8 +108,10 @@ def _trainer(
 class _Trainer(Quiet, RLOOTrainer):
     """TRL's trainer with our prompts, our sampler, and positions that count tokens. A prompt is its place, as text."""
 
-    def __init__(self, policy: Policy, settings: Rloo, asked: Sequence[list[int]], *arguments: Any, **more: Any) -> None:
-        self._policy, self._told, self._asked = policy, settings, asked
+    def __init__(
+        self, policy: Policy, told: Told, settings: Rloo, asked: Sequence[list[int]], *arguments: Any, **more: Any
+    ) -> None:
+        self._policy, self._told, self._settings, self._asked = policy, told, settings, asked
         super().__init__(*arguments, **more)
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
@@ -117,7 +119,7 @@ class _Trainer(Quiet, RLOOTrainer):
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *pictures: Any) -> list[list[int]]:
         """Responses to prompts each of which stands there as often as it is to be answered."""
-        settings = self._told
+        settings = self._settings
         number = self._step // (settings.accumulate * settings.passes)
         found = sampled(
             self._policy, prompt_ids[:: settings.drawn], samples=settings.drawn, max_tokens=settings.max_tokens,
@@ -125,6 +127,17 @@ class _Trainer(Quiet, RLOOTrainer):
             batch_tokens=settings.batch_tokens,
         )  # fmt: skip
         return [list(one.ids) for some in found for one in some]
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        """Answers and what they earn, at the penalty as it stands. Raises ValueError, with nothing learned, for a KL beyond its
+        limit, or no number, and where the policy has fallen silent."""
+        step, rate = self.state.global_step + 1, self.args.learning_rate
+        self.beta = self._told.control.weight or _UNPENALISED
+        found = super()._generate_and_score_completions(inputs)
+        check_words(self._told.silent, step, self._settings, rate)
+        kl, length = (self._metrics["train"][name][-1] for name in ("kl", "completions/mean_length"))
+        check_kl(kl * length, step, self._settings, rate)  # from what is logged, TRL leaves a number that is none out
+        return found
 
     def _get_per_token_logps_and_entropies(self, model: Any, *arguments: Any, **more: Any) -> Any:
         """TRL pads prompts on the left and tells no positions: models that learned positions would read others."""
@@ -140,18 +153,16 @@ def _with_positions(model: Any) -> Callable[..., Any]:
 
 def _line(logs: Line, told: Told, settings: Rloo) -> Line:
     """A line of metrics: `reward` is the mean score, `told` what the policy was told of it, `kl` in nats a response, `tokens`
-    those sampled so far. Steps that learn once more from the same answers tell nothing of these."""
+    those sampled so far. Steps that learn once more from the same answers tell nothing of these. The penalty adapts to it."""
     found = {"entropy": logs["entropy"], "clip_fraction": logs["clip_ratio/region_mean"]}
     if "kl" in logs:
         kl, length, tokens = (float(logs[name] or 0.0) for name in ("kl", "completions/mean_length", "num_tokens"))
         found |= {"reward": told.score, "told": logs["reward"], "kl": kl * length, "length": length, "stopped": told.stopped}
+        found["kl_weight"] = told.control.weight
+        told.control.adapt(kl * length, answers_of(settings))
         told.trained = int(tokens) * settings.passes
-        if kl * length > _BLOWN_UP:
-            raise ValueError(
-                f"KL to the start is {kl * length:.1f} nats a response: expected less than {_BLOWN_UP:g}. A higher kl "
-                "(the penalty) or a lower learning_rate may help"
-            )
-    return {**found, "tokens": told.generated, "trained": told.trained}
+    silent = {"silent": told.silent} if told.silent else {}  # for a run that goes on after this step
+    return {**found, **silent, "tokens": told.generated, "trained": told.trained}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from training import policy_answers, policy_pairs
+from training.curves import columns
+from training.kl_control import KLControl
 from training.policy_data import Prompt
 from training.policy_job import Bench
 from training.policy_loop import Line
@@ -58,21 +60,25 @@ class Told:
         self._rewarder, self._prompts, self.scale = rewarder, prompts, scale
         self.generated, self.trained = 0, 0  # tokens so far
         self.stopped, self.score = 0.0, 0.0  # of the last answers: the share that ended, the mean score on its own scale
+        self.silent = 0  # steps in a row without a word
+        self.control = KLControl(self._settings.kl, self._settings.kl_target, self._settings.kl_horizon)
         self._warned = False
 
     def go_on(self, trainer: Any, step: int, last: Line) -> None:
-        """Go on after this step, with the last line of metrics."""
-        self.generated, self.trained = (int(last.get(name) or 0) for name in ("tokens", "trained"))
+        """Go on after this step, with the last line of metrics; the penalty adapts to what all lines say, as it did before."""
+        self.generated, self.trained, self.silent = (int(last.get(name) or 0) for name in ("tokens", "trained", "silent"))
+        for kl in columns(self._run.folder).get("kl", ()):
+            if kl is not None:
+                self.control.adapt(kl, answers_of(self._settings))
         trainer._step = step * trainer.args.gradient_accumulation_steps
         policy_answers.keep_until(self._run, step)
 
     def __call__(self, prompts: list[str], completion_ids: list[list[int]], trainer_state: Any, **more: Any) -> list[float]:
-        """The rewards of the answers to the prompts of these places. Raises ValueError where all of them are empty."""
+        """The rewards of the answers to the prompts of these places."""
         step = trainer_state.global_step + 1
         asked = [self._prompts[int(place)] for place in prompts]
         texts = [self._policy.text(ids) for ids in completion_ids]
-        if not any(text.strip() for text in texts):
-            raise ValueError(f"every response of step {step:,} is empty: expected some text (a lower learning_rate may help)")
+        self.silent = 0 if any(text.strip() for text in texts) else self.silent + 1
         scores = self._rewarder.scores([one.turns for one in asked], texts)
         stopped = np.array([self._policy.ended(ids) is not None for ids in completion_ids])
         rewards = rewards_of(scores, stopped, self._settings, self.scale)
@@ -106,6 +112,11 @@ class Told:
                 for place in places
             ],
         )  # fmt: skip
+
+
+def answers_of(settings: Rloo) -> int:
+    """How many answers are learned from at once."""
+    return settings.batch * settings.accumulate * settings.drawn
 
 
 def rewards_of(scores: Numbers, stopped: Sequence[bool] | Any, settings: Rloo, scale: Scale) -> Numbers:

@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from training import beside
+
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 OVER: tuple[Status, ...] = ("done", "failed", "cancelled")
 
@@ -76,17 +78,18 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, *, kind: str, module: str, title: str, config: BaseModel) -> "Run":
-        """A new run folder, queued; `input/` is there to be filled before it is started."""
+        """A new run folder, queued; `input/` is there to be filled before it is started. What its settings name of runs beside
+        it is written from their folder on, and `config` finds it there again, wherever the workspace has been moved to."""
         run = cls(folder)
         for inside in (run.input, run.output, run.checkpoints):
             inside.mkdir(parents=True, exist_ok=inside == run.input)  # what it reads may be there already
-        write_json(folder / "config.json", config.model_dump(mode="json"))
+        write_json(folder / "config.json", beside.placed(config.model_dump(mode="json"), folder.parent))
         run.write_state(State(kind=kind, module=module, title=title, queued_at=datetime.now(UTC)))
         return run
 
     def config(self) -> dict[str, Any]:
-        """The frozen settings, to be validated by the job's own settings class."""
-        loaded: dict[str, Any] = json.loads((self.folder / "config.json").read_text())
+        """The frozen settings, to be validated by the job's own settings class; paths into runs beside this one in full."""
+        loaded: dict[str, Any] = beside.resolved(json.loads((self.folder / "config.json").read_text()), self.folder.parent)
         return loaded
 
     def state(self) -> State:

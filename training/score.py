@@ -12,7 +12,7 @@ Prompts and responses are JSON, [[role, content], ...]. Every batch that is done
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -70,15 +70,17 @@ def score(run: Run) -> None:
     for note in work.notes:
         say(note)
     values, seconds = _computed(run, settings, work, ids)
+    for count in work.counts():
+        say(count)
     table = _table(ids, values, work, compares=isinstance(model, Comparer))
     _write(run.output / (PREFERENCES if isinstance(model, Comparer) else SCORES), table)
     summary = {
         "reward_model": settings.reward_model, "texts": len(values), "truncated": cut, "tokens": work.tokens,
-        "seconds": round(seconds, 3), "notes": work.notes,
+        "seconds": round(seconds, 3), "notes": [*work.notes, *work.counts()],
     }  # fmt: skip
     write_json(run.output / SUMMARY, summary)
     words = f"{len(values):,} scored" + (f", {cut:,} cut to the model's length" if cut else "")
-    run.tell(settings.pairs, settings.pairs, settings.unit, words)
+    run.tell(settings.pairs, settings.pairs, settings.unit, "; ".join([words, *work.counts(none_too=False)]))
 
 
 def conversation(text: str) -> Conversation:
@@ -107,10 +109,12 @@ def _computed(run: Run, settings: Scoring, work: Work, ids: Sequence[Sequence[st
         places, size = list(batch.places), batch.tokens if work.tokens else len(batch.places)
         if number in kept.values:
             values[places] = kept.values[number]
+            work.counted.update(kept.counted[number])
         else:
+            before = work.counted.copy()
             values[places] = _run(work, number, settings.reward_model)
             _check(values[places], [[column[place] for place in places] for column in ids], settings.reward_model)
-            kept.add(number, values[places].tolist())
+            kept.add(number, values[places].tolist(), work.counted - before)
             fresh += size
         done += size
         rate = fresh / max(time.monotonic() - began, 1e-6)
@@ -136,7 +140,7 @@ def _run(work: Work, number: int, name: str) -> np.ndarray[Any, Any]:
 
 
 class _Kept:
-    """The numbers of finished batches, a line each, on disk when they are computed.
+    """The numbers of finished batches and what was counted in them, a line each, on disk when they are computed.
 
     The first line names the plan: numbers of another plan (another batch size, other tokens) are not taken for ours.
     """
@@ -145,9 +149,11 @@ class _Kept:
         planned = f"{work.digest} {[one.places for one in work.batches]}"
         plan = blake2b(planned.encode(), digest_size=8).hexdigest()
         self.values: dict[int, list[float]] = {}
+        self.counted: dict[int, dict[str, int]] = {}
         lines = list(_whole_lines(path))
         if lines and lines[0] == {"plan": plan}:
             self.values = {one["batch"]: one["values"] for one in lines[1:]}
+            self.counted = {one["batch"]: one.get("counted", {}) for one in lines[1:]}
             self._file = path.open("ab")
             if path.stat().st_size and not _ends_whole(path):
                 self._file.write(b"\n")  # after half a line, which nobody reads
@@ -155,8 +161,8 @@ class _Kept:
             self._file = path.open("wb")
             self._write({"plan": plan})
 
-    def add(self, number: int, values: list[float]) -> None:
-        self._write({"batch": number, "values": values})
+    def add(self, number: int, values: list[float], counted: Mapping[str, int]) -> None:
+        self._write({"batch": number, "values": values, **({"counted": dict(counted)} if counted else {})})
 
     def close(self) -> None:
         self._file.close()

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from curation.stats.accuracy import Numbers
 from curation.stats.correlation import Method, correlation
-from curation.stats.figures import Figure, Groups, drawn_units, estimated, replicates, with_certain_ends
+from curation.stats.figures import AT_ONCE, Figure, Groups, drawn_units, estimated, replicates, with_certain_ends
 from curation.stats.length_control import at_equal_length
+from curation.stats.preference_accuracy import mcnemar
 
 Names = NDArray[Any]
 NOTHING = "no prompt has a response of both"
+_SAME = 1e-9  # sums of preferences that differ by less are the same sum, added up in another order
 FEWEST_MODELS = 4  # Fisher's z divides by the root of n - 3
 
 
@@ -54,6 +56,53 @@ def from_preferences(p: Numbers, prompts: Names, rng: np.random.Generator, *, re
         with_certain_ends(estimated(column, len(p), "comparisons", NOTHING, units=units), units=units) for column in redrawn.T
     )
     return WinRate(rate, strict, int((p == 0.5).sum()))
+
+
+class Even(NamedTuple):
+    """The test that two are even, a win rate of 1/2: p, two-sided, or the reason why there is none; n counts prompts."""
+
+    p: float | None
+    n: int
+    undefined: str = ""  # goes on from "because"
+
+
+def p_of_even(p: Numbers, prompts: Names, rng: np.random.Generator, *, flips: int = 9_999) -> Even:
+    """How likely preferences so far from 1/2 are where the two are even, paired by prompt; of preferences as
+    `from_preferences` takes them.
+
+    What ours is ahead by on a prompt, the sum of its preferences less 1/2, is one unit, and its sign a coin's: Fisher's test of
+    paired differences (The Design of Experiments (1935), section 21). The units add up to what the win rate is above 1/2, so
+    both are of the same number. It holds its level for any n where swapping the two on a prompt changes nothing; a mean of
+    1/2 made of many small wins and few large losses is even only roughly. Of wins, ties and losses every pattern of signs
+    is counted: McNemar's exact test by prompts. Of other preferences every pattern is tried where there are at most `flips`,
+    else so many are drawn and p is (b + 1) / (flips + 1), never 0 (Phipson and Smyth, Statistical Applications in Genetics and
+    Molecular Biology 9 (2010) 39). Prompts on which both are even have no sign to turn, but count in n. Raises ValueError as
+    `from_preferences` does.
+    """
+    p, groups = _checked(p, prompts)
+    if not len(p):
+        return Even(None, 0, NOTHING)
+    ahead = np.bincount(groups, p - 0.5).astype(np.float64)
+    apart = ahead[np.abs(ahead) > _SAME]
+    if not len(apart):
+        return Even(None, len(ahead), "the two are even on every prompt")
+    if np.isin(p, (0, 0.5, 1)).all():
+        return Even(mcnemar(p - 0.5, 0.5 - p, groups=groups).p, len(ahead))
+    return Even(_sign_flip(apart, rng, flips), len(ahead))
+
+
+def _sign_flip(apart: Numbers, rng: np.random.Generator, flips: int) -> float:
+    """P(|sum| at least as large as it is) were each sign a coin's: of every pattern, or of so many drawn and the one seen."""
+    least = abs(apart.sum()) - _SAME * len(apart)
+    if 2 ** len(apart) <= flips:
+        turned = np.arange(2 ** len(apart))[:, None] >> np.arange(len(apart)) & 1
+        return float((np.abs((1.0 - 2 * turned) @ apart) >= least).mean())
+    as_far, left = 0, flips
+    while left > 0:
+        draws = min(left, max(1, AT_ONCE // len(apart)))
+        as_far += int((np.abs((2.0 * rng.integers(0, 2, (draws, len(apart))) - 1) @ apart) >= least).sum())
+        left -= draws
+    return (as_far + 1) / (flips + 1)
 
 
 def length_controlled(

@@ -129,10 +129,10 @@ class ScoreStore:
         """The ids of the prompts a reward model was trained on; none where it was not trained here."""
         return {one for (one,) in self._db.rows("SELECT prompt_id FROM trained_on WHERE reward_model = $1", [model])}
 
-    def spread(self, model: str) -> float | None:
-        """The standard deviation of all scores of a reward model; None where there are fewer than two."""
-        ((found,),) = self._db.rows("SELECT stddev_samp(score) FROM scores WHERE reward_model = $1", [model])
-        return None if found is None else float(found)
+    def spread(self, model: str) -> tuple[float, float] | None:
+        """Mean and standard deviation of all scores of a reward model; None of fewer than two, and where all are alike."""
+        ((mean, sd),) = self._db.rows("SELECT avg(score), stddev_samp(score) FROM scores WHERE reward_model = $1", [model])
+        return (float(mean), float(sd)) if sd else None
 
     def scored_in(self, study: str) -> set[str]:
         """The reward models that have said anything of a study's responses."""

@@ -4,6 +4,7 @@ A family is a settings object that can be written into a registry and a run's co
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
@@ -37,7 +38,8 @@ class Work:
     """Texts made ready for a model and cut into batches. The same texts give the same batches, so work can be resumed.
 
     `run(number)` computes one batch and returns its numbers in the order of its places. `truncated` says of each text
-    whether it was too long for the model and lost its beginning.
+    whether it was too long for the model and lost its beginning. `counted` is what only shows while batches are computed:
+    `run` adds to it, and who keeps the numbers of a batch keeps its counts too.
     """
 
     batches: Sequence[Batch]
@@ -45,11 +47,16 @@ class Work:
     truncated: NDArray[np.bool_]
     notes: list[str] = field(default_factory=list)  # for people: what was done otherwise than usual
     digest: str = ""  # of what the model reads, where the same texts may be read otherwise another day
+    counted: Counter[str] = field(default_factory=Counter)  # by the words that follow the number
 
     @property
     def tokens(self) -> int:
         """Tokens that all batches compute, padding included."""
         return sum(one.tokens for one in self.batches)
+
+    def counts(self, *, none_too: bool = True) -> list[str]:
+        """What was counted so far, in words; without `none_too` only what was found."""
+        return [f"{count:,} {words}" for words, count in self.counted.items() if count or none_too]
 
     def all(self) -> Numbers:
         """The numbers of all texts, batch after batch."""

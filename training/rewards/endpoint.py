@@ -7,18 +7,13 @@ A response is a text, or a list of turns like a prompt where it holds more than 
 
 import json
 import math
-import os
-import time
 from collections.abc import Sequence
-from http.client import HTTPException
-from typing import Any, ClassVar
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator
 
+from training.rewards.asked import Server, checked_address, token_of
 from training.rewards.base import Batch, Conversation, Family, Numbers, Scorer, Work
 
 
@@ -42,33 +37,25 @@ class Endpoint(Family):
     @field_validator("address")
     @classmethod
     def _is_http(cls, address: str) -> str:
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("expected an address that begins with http:// or https://")
-        if parts.username or parts.password:
-            raise ValueError("expected an address without a password: name an environment variable as token_variable")
-        return address
+        return checked_address(address)
 
     def memory(self) -> int:
         return 0
 
     def load(self, *, device: str = "auto") -> Scorer:
         """Raises ValueError where the variable with the token is not set."""
-        token = os.environ.get(self.token_variable, "") if self.token_variable else ""
-        if self.token_variable and not token:
-            raise ValueError(f"the environment variable {self.token_variable!r}, which should hold a token, is not set")
-        return _Asked(self, token)
+        server = Server(
+            "the endpoint", self.address, token_of(self.token_variable), timeout=self.timeout, tries=self.tries, wait=self.wait
+        )
+        return _Asked(server, at_once=self.at_once)
 
 
 class _Asked(Scorer):
-    def __init__(self, server: Endpoint, token: str) -> None:
-        self._server, self._opener = server, _opener()
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+    def __init__(self, server: Server, *, at_once: int) -> None:
+        self._server, self._at_once = server, at_once
 
     def prepare(self, prompts: Sequence[Conversation], responses: Sequence[Conversation]) -> Work:
-        cuts = [range(at, min(at + self._server.at_once, len(prompts))) for at in range(0, len(prompts), self._server.at_once)]
+        cuts = [range(at, min(at + self._at_once, len(prompts))) for at in range(0, len(prompts), self._at_once)]
 
         def run(number: int) -> Numbers:
             places = cuts[number]
@@ -79,46 +66,7 @@ class _Asked(Scorer):
 
     def _scores(self, prompts: Sequence[Conversation], responses: Sequence[Conversation]) -> Numbers:
         asked = {"prompts": [_turns(one) for one in prompts], "responses": [_response(one) for one in responses]}
-        return _read(self._answer(json.dumps(asked).encode()), len(prompts), self._server.address)
-
-    def _answer(self, body: bytes) -> bytes:
-        """What the server answers. One that is away or fails is asked again; then ValueError says why."""
-        seen = ""
-        for again in range(self._server.tries):
-            if again:
-                time.sleep(self._server.wait * 2 ** (again - 1))
-            try:
-                with self._opener.open(
-                    Request(self._server.address, body, self._headers), timeout=self._server.timeout
-                ) as answer:
-                    return bytes(answer.read())
-            except HTTPError as error:
-                seen = f"{error.code} {error.reason}: {_beginning(error)}"
-                if error.code < 500 and error.code != 429:
-                    raise ValueError(f"the endpoint {self._server.address} refused the request: {seen}") from None
-            except (URLError, HTTPException, OSError) as error:
-                seen = str(getattr(error, "reason", "") or error) or type(error).__name__
-        raise ValueError(
-            f"the endpoint {self._server.address} did not answer in {self._server.tries} tries; the last time: {seen}"
-        )
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    """A redirect is an answer like any other: the token is for this address only."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def _opener() -> OpenerDirector:
-    return build_opener(_NoRedirect())
-
-
-def _beginning(error: HTTPError) -> str:
-    try:
-        return " ".join(error.read(400).decode(errors="replace").split()) or "no reason given"
-    except (OSError, HTTPException):
-        return "no reason given"
+        return _read(self._server.answer(json.dumps(asked).encode()), len(prompts), self._server.name)
 
 
 def _turns(conversation: Conversation) -> list[dict[str, str]]:
@@ -129,18 +77,18 @@ def _response(response: Conversation) -> str | list[dict[str, str]]:
     return response[0].content if len(response) == 1 else _turns(response)
 
 
-def _read(body: bytes, count: int, address: str) -> Numbers:
+def _read(body: bytes, count: int, server: str) -> Numbers:
     """The scores of an answer. Raises ValueError where it holds others than `count` finite numbers."""
     try:
         answer = json.loads(body)
     except ValueError:
-        raise ValueError(f"the endpoint {address} answered {body[:80]!r}: expected JSON") from None
+        raise ValueError(f"{server} answered {body[:80]!r}: expected JSON") from None
     scores = answer.get("scores") if isinstance(answer, dict) else None
     if not isinstance(scores, list):
-        raise ValueError(f"the endpoint {address} answered {str(answer)[:80]!r}: expected {{'scores': [...]}}")
+        raise ValueError(f"{server} answered {str(answer)[:80]!r}: expected {{'scores': [...]}}")
     if len(scores) != count:
-        raise ValueError(f"the endpoint {address} gave {len(scores):,} scores for {count:,} responses")
+        raise ValueError(f"{server} gave {len(scores):,} scores for {count:,} responses")
     for place, one in enumerate(scores):
         if isinstance(one, bool) or not isinstance(one, int | float) or not math.isfinite(one):
-            raise ValueError(f"the endpoint {address} gave {one!r} as score {place + 1} of {count:,}: expected a number")
+            raise ValueError(f"{server} gave {one!r} as score {place + 1} of {count:,}: expected a number")
     return np.array(scores, np.float64)

@@ -31,8 +31,11 @@ class Ensemble(Family):
         description="mean, worst (the lowest), or uncertainty (mean - weight x variance)",
     )
     weight: float = Field(0.1, ge=0, description="how much the members' variance takes off, with how=uncertainty")
+    centres: tuple[float, ...] = Field(
+        (), description="what is taken off each member's scores: their mean on reference texts; nothing by default"
+    )
     scales: tuple[float, ...] = Field(
-        (), description="what each member's scores are divided by: their standard deviation on reference texts; 1 by default"
+        (), description="what they are divided by then: their standard deviation on reference texts; 1 by default"
     )
 
     @model_validator(mode="after")
@@ -41,6 +44,8 @@ class Ensemble(Family):
             self._member(number)
         if self.scales and (len(self.scales) != len(self.members) or not all(0 < one < np.inf for one in self.scales)):
             raise ValueError(f"scales are {list(self.scales)}: expected {len(self.members)} numbers above 0, one a member")
+        if self.centres and (len(self.centres) != len(self.members) or not np.isfinite(self.centres).all()):
+            raise ValueError(f"centres are {list(self.centres)}: expected {len(self.members)} numbers, one a member")
         return self
 
     def sources(self) -> Iterator[str]:
@@ -55,7 +60,8 @@ class Ensemble(Family):
     def load(self, *, device: str = "auto") -> Scorer:
         loaded = [self._member(number).load(device=device) for number in range(len(self.members))]
         scorers = [one for one in loaded if isinstance(one, Scorer)]
-        return _EnsembleScorer(scorers, self.how, self.weight, self.scales or (1.0,) * len(scorers))
+        centres, scales = self.centres or (0.0,) * len(scorers), self.scales or (1.0,) * len(scorers)
+        return _EnsembleScorer(scorers, self.how, self.weight, centres, scales)
 
     def _member(self, number: int) -> Family:
         """A member as its family. Raises ValueError for one that is none, or that compares and so has no score."""
@@ -72,8 +78,11 @@ class Ensemble(Family):
 class _EnsembleScorer(Scorer):
     """A batch is some texts through every member, so that its numbers are final and work can be resumed after it."""
 
-    def __init__(self, members: Sequence[Scorer], how: str, weight: float, scales: Sequence[float]) -> None:
-        self._members, self._how, self._weight, self._scales = members, how, weight, np.array(scales)
+    def __init__(
+        self, members: Sequence[Scorer], how: str, weight: float, centres: Sequence[float], scales: Sequence[float]
+    ) -> None:
+        self._members, self._how, self._weight = members, how, weight
+        self._centres, self._scales = np.array(centres), np.array(scales)
 
     def prepare(self, prompts: Sequence[Conversation], responses: Sequence[Conversation]) -> Work:
         groups = list(_grouped(prompts, responses))
@@ -90,7 +99,7 @@ class _EnsembleScorer(Scorer):
 
     def _joined(self, members: Sequence[Numbers]) -> Numbers:
         """(members, texts) to one number a text, eq. 4 to 6 of arXiv 2310.02743: mean, min, or mean - weight x variance."""
-        scores = np.stack(members) / self._scales[:, None]
+        scores = (np.stack(members) - self._centres[:, None]) / self._scales[:, None]
         if self._how == "worst":
             return np.asarray(scores.min(0), np.float64)
         return np.asarray(scores.mean(0) - (self._weight * scores.var(0) if self._how == "uncertainty" else 0.0), np.float64)

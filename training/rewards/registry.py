@@ -9,6 +9,7 @@ from training.rewards.classifier import Classifier
 from training.rewards.endpoint import Endpoint
 from training.rewards.ensemble import Ensemble
 from training.rewards.implicit import Implicit
+from training.rewards.judge import Judge
 from training.rewards.length import Length
 from training.rewards.minilm_bt import MinilmBT
 from training.rewards.pair_rm import PairRM
@@ -19,7 +20,8 @@ from training.rewards.ziya import Ziya
 from training.settings import validated
 
 _ALL: tuple[type[Family], ...] = (
-    Classifier, Starling, Ultra, Eurus, Beaver, Ziya, PairRM, SteamSHP, Implicit, Ensemble, Endpoint, Length, MinilmBT,
+    Classifier, Starling, Ultra, Eurus, Beaver, Ziya, PairRM, SteamSHP, Judge, Implicit, Ensemble, Endpoint, Length,
+    MinilmBT,
 )  # fmt: skip
 FAMILIES: dict[str, type[Family]] = {one.name: one for one in _ALL}
 
