@@ -73,10 +73,13 @@ def plan(workspace: Workspace, settings: Mapping[str, Any] | Alignment) -> Plan:
 
 
 def _busy(workspace: Workspace) -> list[str]:
-    """What to know where other runs have this machine now: runs that are no grid's take no lease of a GPU."""
+    """What to know where other runs have this machine now. Only grids wait for each other, and that on GPUs alone."""
     others = [Run(file.parent) for file in workspace.runs.glob("*/state.json")]
     going = sum(engine.watch(one).status == "running" and one.state().kind != KIND for one in others)
-    words = f"other runs that have this machine now: {going:,}; until they end, the grid's jobs share time and memory with them"
+    words = (
+        f"other runs that have this machine now: {going:,}; until they end, the grid's jobs share time and memory with them, "
+        "or wait where they are another grid's, on a GPU"
+    )
     return [words] if going else []
 
 
@@ -147,11 +150,12 @@ def _check(workspace: Workspace, told: Alignment, jobs: tuple[Job, ...]) -> None
 
 
 def _overlap(one: Named, other: Named) -> bool:
-    """Whether two reward models are the same under two names, or one is a member of the other."""
+    """Whether two reward models are the same under two names, or one is a member of the other, or both have one in common."""
     if one.fingerprint and one.fingerprint == other.fingerprint:
         return True
     mine, theirs = ({"family": each.family, **each.settings} for each in (one, other))
-    return mine == theirs or _is_member(mine, theirs) or _is_member(theirs, mine)
+    shared = any(member in (theirs.get("members") or ()) for member in mine.get("members") or ())
+    return mine == theirs or shared or _is_member(mine, theirs) or _is_member(theirs, mine)
 
 
 def _is_member(one: Mapping[str, Any], ensemble: Mapping[str, Any]) -> bool:

@@ -84,6 +84,11 @@ class _Grid:
         later = next((one for one in self._gold if one.startswith(TRAINED)), None)
         if later:
             raise ValueError(f"{later} is gold: expected names of the registry, what the grid trains is optimised")
+        if ":" in told.device:
+            raise ValueError(
+                f"device is {told.device}: expected auto, cpu or cuda, a grid shares its jobs out over the GPUs; "
+                "CUDA_VISIBLE_DEVICES says which these are"
+            )
         self._check_ensembles()
         unknown = next((one for one in told.set if one not in {*ALGORITHMS, *_BESIDE}), None)
         if unknown:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from curation import policies, reward_models, reward_training
@@ -13,9 +13,11 @@ from curation.held_out import Split, behind, chosen_prompts
 from curation.pairs import Turn
 from curation.workspace import Workspace
 from training import estimates
-from training.estimates import NOTHING, Counts, Estimate, Size
+from training.estimates import Estimate
 from training.machine import Machine, machine
+from training.memory import NUMBER, OF_DATA
 from training.reward_settings import HEAD
+from training.sizes import NOTHING, Counts, Size, size_of
 
 _CHARACTERS = 4  # of a token of English
 _READ = 1024  # tokens that a reward model reads of prompt and response
@@ -43,16 +45,16 @@ def of(workspace: Workspace, told: Alignment, jobs: tuple[Job, ...], split: Spli
         return _estimate(job, sizes, counts[_data(job)], rates.get((job.kind, sizes.start), []), on)
 
     found = [estimate(job) for job in jobs]
-    at_once = told.at_once or on.cards
-    known = [one for one in found if one is not None]
-    seconds = sum(one.seconds for one in known) / at_once if len(known) == len(found) else None
+    known = [one.seconds for one in found if one is not None]
+    seconds = max([sum(known) / (told.at_once or on.cards), *known]) if len(known) == len(found) else None
     earlier = sum(len(rates.get((job.kind, sizes.start), [])) > 0 for job in jobs)
     notes = [f"times and memory are estimates for {on.name}: {estimates.ASSUMED}"]
     if earlier:
         notes.append(f"the times of {earlier:,} jobs go by earlier runs of their kind from the same start")
     if sizes.unknown:
         notes.append(f"not on this machine yet, so that nothing can be said of its jobs: {', '.join(sorted(sizes.unknown))}")
-    return Times(found, seconds, tuple(notes), (*_too_large(jobs, found, estimate, on), *_no_room(workspace, jobs, sizes, on)))
+    warnings = (*_too_large(told, jobs, found, estimate, on), *_no_room(workspace, jobs, sizes, on))
+    return Times(found, seconds, tuple(notes), warnings)
 
 
 def _estimate(job: Job, sizes: "_Sizes", counts: Counts, rates: list[float], on: Machine) -> Estimate | None:
@@ -101,7 +103,7 @@ class _Sizes:
                 self._sources[job.name] = ["minilm" if base == HEAD else base]
 
     def of_model(self, name: str) -> Size | None:
-        found = estimates.size_of(name)
+        found = size_of(name)
         if found is None:
             self.unknown.add(name)
         return found
@@ -158,23 +160,32 @@ def _rates(workspace: Workspace) -> dict[tuple[str, str], list[float]]:
 
 
 def _too_large(
-    jobs: Sequence[Job], found: Sequence[Estimate | None], estimate: Callable[[Job], Estimate | None], on: Machine
-) -> list[str]:
+    told: Alignment, jobs: Sequence[Job], found: Sequence[Estimate | None], estimate: Callable[[Job], Estimate | None],
+    on: Machine,
+) -> list[str]:  # fmt: skip
     """For each kind of job the one that needs the most memory, where that is more than there is, and what would need less."""
+    together = -(-min(told.at_once or on.cards, len(jobs)) // on.cards)  # jobs that share a GPU, or the memory of a CPU
+    room = on.memory // together
+    free = f"{room / 1e9:.1f} GB are free on {on.name}" + (f" for each of {together:,} jobs at once" if together > 1 else "")
     largest: dict[str, tuple[int, Job]] = {}
     for job, one in zip(jobs, found, strict=True):
-        if one is not None and one.bytes > max(on.memory, largest.get(job.kind, (0, job))[0]):
+        if one is not None and one.bytes > max(room, largest.get(job.kind, (0, job))[0]):
             largest[job.kind] = one.bytes, job
     return [
-        f"{kind} is estimated to need {most / 1e9:.1f} GB where {on.memory / 1e9:.1f} GB are free on {on.name}: expected "
-        + (_smaller_batch(job, estimate, on) or _smaller(job))
+        f"{kind} is estimated to need {most / 1e9:.1f} GB where {free}: expected "
+        + (_smaller_batch(job, told.set, estimate, room) or _smaller(job))
         for kind, (most, job) in largest.items()
     ]
 
 
-def _smaller_batch(job: Job, estimate: Callable[[Job], Estimate | None], on: Machine) -> str:
-    """In words, the largest batch, of halves of the one asked for, that fits; a step learns from as much. "": none."""
-    told = job.asked.model_dump()
+def _smaller_batch(
+    job: Job, settings: Mapping[str, Mapping[str, Any]], estimate: Callable[[Job], Estimate | None], room: int
+) -> str:
+    """In words, the largest batch, of halves of the one asked for, that fits; a step learns from as much. "": none.
+
+    `settings` are those set already, which are named again: else they would be lost.
+    """
+    told, algorithm = job.asked.model_dump(), job.cell["algorithm"]
     name = "batch_pairs" if job.kind == "reward" else "batch"
     if name not in told or told.get("base") == HEAD:
         return ""
@@ -182,11 +193,10 @@ def _smaller_batch(job: Job, estimate: Callable[[Job], Estimate | None], on: Mac
     while batch:
         changed = {name: batch, "accumulate": -(-asked * int(told["accumulate"]) // batch)}
         one = estimate(job._replace(asked=job.asked.model_copy(update=changed)))
-        if one is not None and one.bytes <= on.memory:
-            words = (
-                f"a smaller batch: set={json.dumps({job.cell['algorithm']: changed})}, by which a step learns from as much, "
-            )
-            return f"{words}is estimated at {one.bytes / 1e9:.1f} GB"
+        if one is not None and one.bytes <= room:
+            whole = json.dumps({**settings, algorithm: {**settings.get(algorithm, {}), **changed}})
+            words = f"a smaller batch: 'set={whole}', by which a step learns from as much, is estimated at"
+            return f"{words} {one.bytes / 1e9:.1f} GB"
         batch //= 2
     return ""
 
@@ -198,7 +208,7 @@ def _smaller(job: Job) -> str:
         return "a smaller max_prompt, max_tokens or base" if "max_prompt" in told else "more of the memory free"
     if job.kind == "reward":
         smaller = "a smaller batch_pairs or max_length"
-    elif job.kind in estimates.OF_DATA and told.get("pairs") != "sampled":
+    elif job.kind in OF_DATA and told.get("pairs") != "sampled":
         smaller = "a smaller batch or max_prompt, data with shorter responses (the longest counts, max_tokens cuts none)"
     else:
         smaller = "a smaller batch, max_prompt or max_tokens"
@@ -209,7 +219,7 @@ def _no_room(workspace: Workspace, jobs: Sequence[Job], sizes: _Sizes, on: Machi
     """Where the policies are more than the disk has room for."""
     start = sizes.of_model(sizes.start)
     models = sum(job.kind in ("sft", "dpo", "ppo", "rloo") for job in jobs)
-    written = models * (2 if on.kind == "gpu" else 4) * start.weights if start else 0
+    written = models * NUMBER[on.kind] * start.weights if start else 0
     free = shutil.disk_usage(workspace.folder).free
     if written <= free:
         return []

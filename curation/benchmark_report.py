@@ -86,6 +86,16 @@ def duel_rows(of: Table) -> list[dict[str, str]]:
     ]  # fmt: skip
 
 
+def to_know_rows(workspace: Workspace, dataset: str, of: Table) -> list[dict[str, str]]:
+    """What scorings of this dataset found, such as answers of a judge without a verdict."""
+    return [
+        {"reward model": model, "scored": what["in words"], "to know": words}
+        for model in of.models
+        for what, words in workspace.scores.to_know(model)
+        if what.get("dataset") == dataset
+    ]
+
+
 def matrix_rows(of: Table) -> list[dict[str, str]]:
     """How often two models prefer the same side."""
     names, _, words = matrix(of)
@@ -306,7 +316,7 @@ def record(workspace: Workspace, dataset: str, release: str, models: list[str]) 
             }
             for one in benchmark.duels(of)
         ],
-        "same_side": _same_side(of), "votes": vote_rows(of),
+        "same_side": _same_side(of), "votes": vote_rows(of), "to_know": to_know_rows(workspace, dataset, of),
         "published": None if told is None else {
             "benchmark": told.which, "incomplete": dict(told.incomplete),
             "models": {model: one.record() for model, one in told.by_model.items()},

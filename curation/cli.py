@@ -194,11 +194,11 @@ def list_runs(workspace: Folder = HERE, as_json: AsJson = False) -> None:
         rows = [
             {
                 "run": one.run.run_id, "status": one.state.status, "title": one.state.title,
-                "done": one.progress.done, "of": one.progress.total, "error": one.state.error,
+                "done": one.progress.done, "of": one.progress.total, "says": one.progress.message, "error": one.state.error,
             }
             for one in runs.all_runs(opened)
         ]  # fmt: skip
-    say_rows(rows, ("run", "status", "done", "of", "title"), as_json, none="no runs yet")
+    say_rows(rows, ("run", "status", "done", "of", "title", "says"), as_json, none="no runs yet")
 
 
 @app.command()

@@ -145,6 +145,7 @@ def benchmark(
             return
         of = benchmarking.table(opened, dataset, release=release, models=models or [])
         _part("Accuracy", report.accuracy_rows(of))
+        _part("To know of scores", report.to_know_rows(opened, dataset, of))
         if len(set(of.subsets)) > 1:
             _part("By subset", report.subset_rows(of))
         _part("By flag", report.flag_rows(of))

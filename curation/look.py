@@ -61,24 +61,33 @@ STYLE += (
     + "</style>"
 )
 
-NOTE_KEY = """
-if (!window.elephantNote) {
-    let writing = false;
+# which shortcut a press is, as Streamlit takes it: in another alphabet, and of digits that want Shift, that of the key's place
+_PRESSED = """
+    const pressed = (event) => {
+        const place = /^(?:Key|Digit)(.)$/.exec(event.code);
+        return (/^[a-z0-9]$/i.test(event.key) || !place ? event.key : place[1]).toLowerCase();
+    };"""
+
+NOTE_KEY = (
+    f"""
+if (!window.elephantNote) {{{_PRESSED}"""
+    + """
+    let writing = false, place = "";
     const note = () => document.querySelector(".st-key-note-area input");
     const write = () => {  // the field may be drawn a moment later than the card: until then no key decides
         if (!document.querySelector(".st-key-note-area")) return false;
-        writing = true;
+        [writing, place] = [true, location.pathname];
         if (note()) note().focus();
         return true;
     };
     addEventListener("keydown", (event) => {
         const typing = event.target.closest && event.target.closest("input, textarea, [contenteditable=true]");
-        if (event.key === "Tab" || event.key === "Escape") writing = false;
+        if (event.key === "Tab" || event.key === "Escape" || place !== location.pathname) writing = false;
         if (typing) {
             if (event.key === "Escape" && typing === note()) typing.blur();
         } else if (event.ctrlKey || event.altKey || event.metaKey) {
             return;
-        } else if (event.key.toLowerCase() === "n" ? write() : writing && event.key.length === 1) {
+        } else if (pressed(event) === "n" ? write() : writing && event.key.length === 1) {
             event.preventDefault();
             event.stopImmediatePropagation();
         }
@@ -90,9 +99,12 @@ if (!window.elephantNote) {
     window.elephantNote = write;
 }
 """
+)
 
-ANSWER_KEYS = """
-if (!window.elephantKeys) {
+ANSWER_KEYS = (
+    f"""
+if (!window.elephantKeys) {{{_PRESSED}"""
+    + """
     const keys = window.elephantKeys = {opens: 0};  // from when on a press counts: not before what it answers was painted
     const marks = ["A", "same", "value-1", "whys", "submit"].map((one) => `[class*="st-key-${one}-"]`);
     const among = (marks, which) => document.querySelectorAll(marks.map((one) => `.st-key-choices ${one}${which}`).join());
@@ -111,20 +123,38 @@ if (!window.elephantKeys) {
     new MutationObserver(look).observe(document.body, {
         childList: true, subtree: true, attributes: true, attributeFilter: ["class", "data-retained"]});
     look();
-    const early = (event) => event.repeat || event.timeStamp < keys.opens;  // when it was pressed, not when we heard of it
-    const stop = (event) => { event.preventDefault(); event.stopImmediatePropagation(); };
+    let undoing = false, tabbing = false;  // whether the press before was an undo; whether the focus was moved by key
+    const early = (event, undoes) => {
+        const meant = undoes && !undoing;  // the answer it takes back was read: it need not wait for the next card
+        undoing = undoes;
+        return event.repeat || (!meant && event.timeStamp < keys.opens);  // when it was pressed, not when we heard of it
+    };
+    const of = (event, what) => event.target.closest && event.target.closest(what);
+    const buttons = ".st-key-choices button, .st-key-actions button";
+    const stop = (event) => {
+        event.preventDefault();
+        event.stopImmediatePropagation();
+        if (event.repeat) return;
+        document.querySelector(".st-key-choices")?.animate([{opacity: .3}, {opacity: 1}], 300);  // it did not count
+    };
     addEventListener("keydown", (event) => {
-        const typing = event.target.closest && event.target.closest("input, textarea, [contenteditable=true]");
-        const decides = /^([0-9 tpeu]|Enter)$/i.test(event.key) && among(marks, "").length;
-        if (!typing && decides && early(event)) stop(event);
+        if (event.key === "Tab") tabbing = true;
+        if (of(event, "input, textarea, [contenteditable=true]")) return;
+        const key = pressed(event);
+        if (!/^([0-9 tpeu]|enter)$/.test(key)) return;
+        const soon = early(event, key === "u");
+        if (!among(marks, "").length) return;
+        if (soon) stop(event);
+        else if (tabbing && /^( |enter)$/.test(key) && of(event, buttons)) event.stopImmediatePropagation();  // no shortcut
     }, true);
     addEventListener("click", (event) => {  // the second of a double click would hit the next card
-        const button = event.target.closest && event.target.closest(".st-key-choices button, .st-key-actions button");
-        if (button && early(event)) stop(event);
+        if (of(event, buttons) && early(event, Boolean(of(event, '[class*="st-key-press-undo-"]')))) stop(event);
     }, true);
-    addEventListener("pointerup", (event) => {  // Enter on a reason just clicked would take it off and submit nothing
-        const reason = event.target.closest && event.target.closest(".st-key-note-area button");
-        if (reason) setTimeout(() => reason.blur(), 50);
-    }, true);
+    addEventListener("pointerdown", () => { tabbing = false; }, true);
+    addEventListener("pointerup", () => setTimeout(() => {  // Enter on a reason just clicked would take it off and submit
+        const at = document.activeElement;                  // nothing, and on a switch no key would count
+        if (among(marks, "").length && at?.matches('[type="checkbox"], .st-key-note-area button')) at.blur();
+    }, 50), true);
 }
 """
+)

@@ -170,7 +170,7 @@ class Standing(NamedTuple):
 
 def standing(workspace: Workspace, one: Made, model: str) -> Standing:
     """Whether a reward model may judge a generator as gold. It may not where it is what was optimised, has the same weights,
-    or one of the two is a member of the other."""
+    or one of the two is a member of the other, or has a member that the other has too."""
     if not one.optimised:
         return Standing(model, False, True, "")
     if model == one.optimised:
@@ -187,13 +187,17 @@ def standing(workspace: Workspace, one: Made, model: str) -> Standing:
         return Standing(model, False, False, f"it is a member of {one.optimised}, which was optimised")
     if _is_member(proxy, judge):
         return Standing(model, False, False, f"{one.optimised}, which was optimised, is a member of it")
+    if any(each in _members(proxy) for each in _members(judge)):
+        return Standing(model, False, False, f"it shares members with {one.optimised}, which was optimised")
     return Standing(model, False, True, "")
 
 
 def _is_member(one: RewardModel, of: RewardModel) -> bool:
-    members = json.loads(of.settings).get("members") or ()
-    whole = {"family": one.family, **json.loads(one.settings)}
-    return any(isinstance(each, dict) and {**each} == whole for each in members)
+    return {"family": one.family, **json.loads(one.settings)} in _members(of)
+
+
+def _members(ensemble: RewardModel) -> list[dict[str, Any]]:
+    return json.loads(ensemble.settings).get("members") or []
 
 
 def judges(workspace: Workspace, generators: Iterable[Made]) -> dict[str, dict[str, Standing]]:

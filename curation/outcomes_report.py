@@ -347,6 +347,8 @@ def judged(workspace: Workspace, alignment: str | None, gold: str) -> Judged:
     """The generators of a grid with their judge. Raises ValueError as `chosen` does, and for a judge that none of them has."""
     some = chosen(workspace, alignment).made
     known = golds(workspace, some)
+    if gold and any(one.compares for one in workspace.scores.models() if one.reward_model == gold):
+        raise ValueError(f"{gold!r} compares and gives no score: its win rates stand beside those of a gold that scores")
     if gold and gold not in outcomes.judges(workspace, some):
         raise ValueError(f"{gold!r} has scored none of these responses: there is {', '.join(known) or NONE_YET}")
     gold = gold or next(iter(known), "")

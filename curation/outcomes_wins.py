@@ -123,6 +123,7 @@ def _duels(workspace: Workspace, one: Side, other: Side, wanted: Sequence[str] |
         by: By = "judge" if model in comparing else "reward model"
         notes = [_why(workspace, side, model) for side in sides]
         notes += ["prompts it was trained on are left out"] if learned.any() else []
+        notes += _to_know(workspace, model, sides) if model in comparing else []
         yield from _duel(one, other, model, by, np.where(learned, np.nan, p), met, notes, equal_length=equal_length)
     for name, _, _ in workspace.studies.all():
         p, raters = _people(workspace, name, met)
@@ -146,6 +147,12 @@ def _duel(
 def _why(workspace: Workspace, one: Made, model: str) -> str:
     found = outcomes.standing(workspace, one, model)
     return "" if found.gold else f"{NOT_GOLD}: {found.why}"
+
+
+def _to_know(workspace: Workspace, model: str, sides: Sequence[Made]) -> list[str]:
+    """What the scorings in which a model compared these found, such as answers without a verdict."""
+    asked = [({*map(str.strip, what.get("policies", "").split(","))}, words) for what, words in workspace.scores.to_know(model)]
+    return [words for names, words in asked if all(names & {one.generator, one.policy} for one in sides)]
 
 
 def pairs(workspace: Workspace, one: Side, other: Side) -> Pairs:

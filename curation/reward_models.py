@@ -124,15 +124,15 @@ def placed(workspace: Workspace, value: Any, models: Set[str]) -> Any:
 
 def _members(workspace: Workspace, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The members of an ensemble in full, where they are given as names; and what is taken off their scores and these are
-    divided by, where neither is given: mean and standard deviation of all that they have scored, once all have scored some."""
+    divided by, where neither is given: mean and standard deviation over the responses that all of them have scored, if any."""
     models = [model_named(workspace, name) for name in _named_members(settings)]
     if not models:
         return {}
     full = {"members": [{"family": one.family, **json.loads(one.settings)} for one in models]}
-    spreads = [workspace.scores.spread(one.reward_model) for one in models]
-    known = [one for one in spreads if one is not None]
-    if settings.get("scales") or settings.get("centres") or len(known) < len(models):
+    spreads = workspace.scores.spreads([one.reward_model for one in models])
+    if settings.get("scales") or settings.get("centres") or not all(one.reward_model in spreads for one in models):
         return full
+    known = [spreads[one.reward_model] for one in models]
     centres, scales = ([float(f"{number:.6g}") for number in some] for some in zip(*known, strict=True))
     return {**full, "centres": centres, "scales": scales}
 
@@ -151,14 +151,15 @@ def are_log_odds(model: RewardModel) -> bool:
 
 
 def described(model: RewardModel) -> str:
-    """What it is, in a line: family, source, revision, licence, the memory its weights take."""
+    """What it is, in a line: family, source or who answers at which address, revision, licence, the memory its weights take."""
     settings = json.loads(model.settings)
     source = str(settings.get("source", ""))
+    served = " at ".join(filter(None, (settings.get("model"), settings.get("address"))))
     revision = model.revision or ("revision not pinned" if source and not model.fingerprint else "")
     licence = f"licence {model.licence}" if model.licence else ""
     memory = f"{model.memory / 1e9:.1f} GB" if model.memory else ""
     scaled = "members not scaled" if "members" in settings and "scales" not in settings else ""
-    parts = [model.family, source, revision, licence, memory, scaled]
+    parts = [model.family, source, served, revision, licence, memory, scaled]
     return " · ".join(part for part in parts if part)
 
 

@@ -3,6 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +21,7 @@ from training.run import Run
 from training.score import DUELS, PREFERENCES, SCORES, SUMMARY, TEXTS, Scoring
 
 _AT_ONCE = 5000
+_Side = tuple[str, int]  # a generator, and the point at which it answered
 
 
 class Wanted(BaseModel):
@@ -32,7 +34,11 @@ class Wanted(BaseModel):
     release: str = Field("", description="with dataset: only the pairs this release keeps")
     study: str = Field("", description="score the responses of this study's items")
     policies: str = Field("", description="score what these policies answered to held-out prompts, with commas")
-    points: Literal["all", "last"] = Field("all", description="with policies: at every point of their training, or the last")
+    points: Literal["all", "last"] = Field(
+        "all",
+        description="with policies: at every point of their training, or the last; a model that compares sets what they "
+        "answered last against each other, and with all each against its start too",
+    )
     count: int = Field(0, ge=0, description="only so many of the dataset's pairs, the same ones each time; 0: all")
     subset: str = Field("", description="with dataset: only this subset")
     probes: bool = Field(False, description="with dataset: spoil each response in every way a probe knows, and score that")
@@ -88,8 +94,9 @@ def take_in(workspace: Workspace, run: Run) -> None:
     settings = Scoring.model_validate(run.config())
     summary = json.loads((run.output / SUMMARY).read_text())
     ended = run.state().ended_at or workspace.clock()
+    what = {**settings.of, **({"found": summary["found"]} if summary.get("found") else {})}
     done = ScoreRun(
-        run.run_id, settings.reward_model, json.dumps(settings.of), summary["texts"], summary["truncated"], summary["tokens"],
+        run.run_id, settings.reward_model, json.dumps(what), summary["texts"], summary["truncated"], summary["tokens"],
         summary["seconds"], ended,
     )  # fmt: skip
     files = [run.output / name if (run.output / name).is_file() else None for name in (SCORES, PREFERENCES)]
@@ -99,7 +106,7 @@ def take_in(workspace: Workspace, run: Run) -> None:
 
 
 class Group(NamedTuple):
-    """Responses to one prompt, by id: a pair's two, or all of a study's item; and which of them meet when compared."""
+    """Responses to one prompt, by id: a pair's two, or all of a study's item; every two of them meet when they are compared."""
 
     prompt: str
     responses: tuple[tuple[str, str], ...]  # response id, conversation
@@ -136,16 +143,22 @@ def _what_policies(workspace: Workspace, wanted: Wanted, *, compares: bool) -> t
     found = workspace.policies.named([one.strip() for one in wanted.policies.split(",") if one.strip()])
     if not found:
         raise ValueError(f"policies is {wanted.policies!r}: expected names of policies, with commas")
-    last = {one.generator: one.points[-1] if compares or wanted.points == "last" else None for one in found}
-    words = f"{'policy' if len(last) == 1 else 'policies'} {', '.join(last)}"
+    words = f"{'policy' if len(found) == 1 else 'policies'} {', '.join(one.generator for one in found)}"
     if not compares:
+        last = {one.generator: one.points[-1] if wanted.points == "last" else None for one in found}
         return words, "prompts", _of_policies(workspace, last), {}
-    if len(last) < 2:
-        raise ValueError(f"{wanted.reward_model} compares two responses: expected two policies or more, not {words} alone")
-    groups = list(_between_policies(workspace, last))
-    if not groups:
+    ends = [(one.generator, one.points[-1]) for one in found]
+    begun = [one for one in found if wanted.points == "all" and len(one.points) > 1]
+    if len(ends) < 2 and not begun:
+        raise ValueError(
+            f"{wanted.reward_model} compares two responses: expected two policies or more, or with points=all one that was "
+            f"looked at in its start too, not {words} alone"
+        )
+    between = list(_between(workspace, list(combinations(ends, 2))))
+    if len(ends) > 1 and not between:
         raise ValueError(f"{words} have no prompt in common: expected policies that answered the same prompts")
-    return words, "prompts", iter(groups), {}
+    starts = [((one.generator, one.points[0]), (one.generator, one.points[-1])) for one in begun]
+    return words, "comparisons", chain(between, _between(workspace, starts)), {}
 
 
 def chosen_pairs(workspace: Workspace, dataset: str, *, release: str = "", subset: str = "", count: int = 0) -> list[str]:
@@ -224,16 +237,23 @@ def _of_policies(workspace: Workspace, points: Mapping[str, int | None]) -> Iter
         yield from map(_group_of_written, by_prompt.values())
 
 
-def _between_policies(workspace: Workspace, points: Mapping[str, int | None]) -> Iterator[Group]:
-    """The first responses of all generators to one prompt, then their second ones, and so on: the pick of a best-of-n is its
-    first, whichever of the samples it was."""
-    together: dict[tuple[str, int], list[Written]] = defaultdict(list)
-    for generator, point in points.items():
-        so_far: Counter[str] = Counter()
-        for one in workspace.policies.written(generator, point):
-            together[one.prompt_id, so_far[one.prompt_id]].append(one)
-            so_far[one.prompt_id] += 1
-    yield from (_group_of_written(some) for some in together.values() if len(some) > 1)
+def _between(workspace: Workspace, meetings: Sequence[tuple[_Side, _Side]]) -> Iterator[Group]:
+    """What two sides answered to a prompt, for each meeting: their first responses, then their second ones, and so on. The pick
+    of a best-of-n is its first, whichever of the samples it was."""
+    said = {side: _in_turn(workspace.policies.written(*side)) for side in {one for two in meetings for one in two}}
+    for one, other in meetings:
+        for place in (each for each in said[one] if each in said[other]):
+            yield _group_of_written([said[one][place], said[other][place]])
+
+
+def _in_turn(some: Sequence[Written]) -> dict[tuple[str, int], Written]:
+    """By prompt, and which of the responses to it each one is."""
+    so_far: Counter[str] = Counter()
+    found = {}
+    for one in some:
+        found[one.prompt_id, so_far[one.prompt_id]] = one
+        so_far[one.prompt_id] += 1
+    return found
 
 
 def _group_of_written(some: Sequence[Written]) -> Group:

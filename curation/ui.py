@@ -1,6 +1,6 @@
 """What the pages share, the only module besides them that imports Streamlit: workspace, person, and text shown as text.
 
-Text from data and people is escaped before it goes into HTML (`shown`) or Markdown (`plain`): nothing of it is interpreted.
+Text from data and people is escaped by `plain` before it goes into HTML or Markdown: nothing of it is interpreted.
 """
 
 import json
@@ -387,7 +387,8 @@ def note_key() -> None:
 
 
 def answer_keys() -> None:
-    """No press of a key or button that decides counts before what it answers was painted, nor while a key is held down."""
+    """No press of a key or button that decides counts before what it answers was painted, nor while a key is held down; an
+    undo counts at once. Enter and Space press the button that was gone to by Tab."""
     st.html(f"<script>{look.ANSWER_KEYS}</script>", unsafe_allow_javascript=True)
 
 

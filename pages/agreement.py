@@ -225,7 +225,7 @@ VIEWS = ("Measures", "Reward models", "Generators", "Ratings beside comparisons"
 view = st.segmented_control("Show", VIEWS, default="Measures", required=True, key="view", label_visibility="collapsed")
 if view in ("Measures", "Reward models"):
     question = st.segmented_control(
-        "Of", list(tables), default=next(iter(tables)), required=True, key=f"of-{study}", format_func=ui.plain
+        "Of", list(tables), default=next(iter(tables)), required=True, key=f"of-{study}", format_func=plain.md
     )
     table = tables[question or next(iter(tables))]
     st.caption(plain.md(people.described(table)))

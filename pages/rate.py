@@ -53,11 +53,14 @@ def skip(claim_id: str, why: str) -> None:
 
 
 @ui.told
-def undo() -> None:
+def undo(undone: int) -> None:
+    if undone != state.get("undone", 0):
+        return  # pressed twice: that would take back one more answer than was seen
     if rating.undo(opened, study, person) is None:
         state["told"] = "There is nothing to undo yet."
     else:
-        state["told"] = "Taken back: your values stand as you gave them; change what you like and submit again."
+        told = "Taken back: your values stand as you gave them; change what you like and submit again."
+        state.update(told=told, undone=undone + 1)
 
 
 @ui.told
@@ -135,7 +138,7 @@ def nothing_left(halt: Halt, status: rating.Status) -> None:
         st.info("This study has no items yet.", icon=":material/inbox:")
     else:
         st.success("Nothing left to rate here. Thank you.", icon=":material/done_all:")
-    st.button("Undo", key="undo-empty", shortcut="u", on_click=undo)
+    st.button("Undo", key="undo-empty", shortcut="u", on_click=undo, args=(state.get("undone", 0),))
 
 
 def show(card: Card, status: rating.Status) -> None:
@@ -156,7 +159,7 @@ def show(card: Card, status: rating.Status) -> None:
             ask(card)
     with st.container(horizontal=True, key="actions", gap="small"):
         action("Skip", "space", claim_id, ask_why, claim_id)
-        action("Undo", "u", claim_id, undo)
+        action("Undo", "u", claim_id, undo, state.get("undone", 0))
         if card.design.notes:
             action("Note", "n", claim_id, open_note)
         action("Guidelines", "g", claim_id, toggle, "guidelines", reading)
@@ -241,7 +244,7 @@ def write_words(card: Card) -> None:
     claim_id = card.claim.claim_id
     if card.design.reasons:
         st.pills(
-            "Reasons", card.design.reasons, format_func=ui.plain, selection_mode="multi", key=f"reasons-{claim_id}",
+            "Reasons", card.design.reasons, format_func=plain.md, selection_mode="multi", key=f"reasons-{claim_id}",
             default=[one for one in card.reasons if one in card.design.reasons], on_change=keep_words, args=(claim_id,),
         )  # fmt: skip
     if card.design.notes:

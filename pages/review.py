@@ -1,7 +1,5 @@
 """Review: one pair at a time, blind, by key."""
 
-from collections.abc import Callable
-
 import streamlit as st
 
 from curation import plain, review, ui
@@ -56,11 +54,13 @@ def skip(claim_id: str) -> None:
 
 
 @ui.told
-def undo() -> None:
+def undo(undone: int) -> None:
+    if undone != state.get("undone", 0):
+        return  # pressed twice: that would take back one more answer than was seen
     if review.undo(opened, person, dataset) is None:
         state["told"] = "There is nothing to undo yet."
     else:
-        state.update(told="Taken back: decide again.", last=None)
+        state.update(told="Taken back: decide again.", last=None, undone=undone + 1)
 
 
 def toggle(name: str) -> None:
@@ -111,7 +111,7 @@ def nothing_left(status: review.Status) -> None:
     else:
         st.success("Nothing left to review here. Thank you.", icon=":material/done_all:")
         st.page_link("pages/datasets.py", label="Make a release", icon=":material/inventory_2:")
-    st.button("Undo", key="undo-empty", shortcut="u", on_click=undo)
+    st.button("Undo", key="undo-empty", shortcut="u", on_click=undo, args=(state.get("undone", 0),))
 
 
 def show(card: Card, settings: Settings) -> None:
@@ -132,7 +132,7 @@ def show(card: Card, settings: Settings) -> None:
             )  # fmt: skip
     with st.container(horizontal=True, key="actions", gap="small"):
         action("Skip", "space", claim.claim_id, skip, claim.claim_id)
-        action("Undo", "u", claim.claim_id, undo)
+        action("Undo", "u", claim.claim_id, undo, state.get("undone", 0))
         action("Note", "n", claim.claim_id, open_note)
         action("Difference", "d", claim.claim_id, toggle, "compare")
         action("Help", "h", claim.claim_id, toggle, "help")
@@ -142,7 +142,7 @@ def show(card: Card, settings: Settings) -> None:
         show_help()
 
 
-def action(label: str, key: str, claim_id: str, act: Callable[..., None], *args: str) -> None:
+def action(label: str, key: str, claim_id: str, act: ui.Act, *args: object) -> None:
     """A quiet button with its key, drawn anew for each card so that nothing of the last one stays."""
     st.button(label, key=f"press-{label.lower()}-{claim_id}", shortcut=key, on_click=act, args=args, type="tertiary")
 

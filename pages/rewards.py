@@ -24,6 +24,7 @@ from training.rewards.registry import FAMILIES
 opened = ui.page("Rewards", "How often each reward model prefers the response people chose, and what it falls for.")
 state = st.session_state
 VIEWS = ("Accuracy", "Cleaning", "Against each other", "Confidence and length", "Pitfalls", "Reward models")
+_TEXTS = ("reward_model", "dataset", "release", "study", "policies")  # settings of a scoring that have widgets of their own
 PLAIN: dict[str, Any] = {"displayModeBar": False}
 
 
@@ -103,22 +104,24 @@ def models(dataset: str | None) -> None:
 def score(dataset: str | None) -> None:
     names = [one.reward_model for one in reward_models.all_models(opened)]
     studies = [name for name, _, _ in opened.studies.all()]
-    offered = [f"release {one.name}" for one in opened.releases.all(dataset)] if dataset else []
+    policies = [one.generator for one in opened.policies.generators()]
+    offered = [f"dataset {dataset}", *(f"release {one.name}" for one in opened.releases.all(dataset))] if dataset else []
+    offered += [*(f"study {one}" for one in studies), *(["policies"] if policies else [])]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         model = st.selectbox("Reward model", names, index=len(names) - 1, key="score-model", width=260)
-        what = st.selectbox(
-            "Texts",
-            [*([f"dataset {dataset}"] if dataset else []), *offered, *(f"study {one}" for one in studies)],
-            key="score-what",
-            width=320,
-        )
+        what = st.selectbox("Texts", offered, key="score-what", width=320)
     if what is None:
         st.info("There is nothing to score yet: import a dataset, or set up a study.")
         return
     kind, _, name = what.partition(" ")
     settings = {kind: name}
-    if kind != "study":
-        without = ("reward_model", "dataset", "release", "study")
+    if kind == "policies":
+        chosen = st.multiselect("Policies", policies, key="score-policies", width=595)
+        without = (*_TEXTS, "subset", "count", "probes")
+        asked = ui.settings_asked(scoring.Wanted, key="score-of-policies", without=without, few=("points",))
+        settings = {"policies": ",".join(chosen), **asked}
+    elif kind != "study":
+        without = (*_TEXTS, "points")
         asked = ui.settings_asked(scoring.Wanted, key="score", without=without, few=("count", "probes"))
         settings |= {"dataset": dataset or "", **asked}
     if st.button("Score", key="score", type="primary", icon=":material/play_arrow:"):
@@ -147,7 +150,8 @@ def register() -> None:
         family = st.selectbox("Family", list(FAMILIES), key="register-family", width=260)
     kind = FAMILIES[family]
     st.caption(plain.md(f"{kind.description()} Template: {kind.template}. Tokenizer: {kind.tokenizer}."))
-    settings = ui.settings_asked(kind, key=f"register-{family}", few=[one for one in ("source",) if one in kind.model_fields])
+    where = [one for one in ("source", "address", "model") if one in kind.model_fields]
+    settings = ui.settings_asked(kind, key=f"register-{family}", few=where)
     if st.button("Register", key="register", type="primary", icon=":material/add:"):
         with st.spinner("Looking at its files"):
             done = ui.attempt(lambda: reward_models.register(opened, name, family, settings, person))
@@ -166,6 +170,7 @@ def accuracy(of: benchmark.Table, dataset: str, release: str) -> None:
         )
     )
     ui.table(benchmark_report.accuracy_rows(of))
+    ui.table(benchmark_report.to_know_rows(opened, dataset, of))
     told = benchmark_report.published_rows(opened, dataset, of)
     if told:
         st.subheader("By the benchmark's own formula", anchor=False)

@@ -108,12 +108,13 @@ def watched(run: Run) -> None:
         return
     if not st.toggle("Curves", key=f"curves-{run.run_id}", value=run.state().status == "running"):
         return
-    values = list(found.lines) if found else []
+    steps, lines = (found.steps, found.lines) if found else ((), {})
+    values = list(lines)
     for row in (values[start : start + A_ROW] for start in range(0, len(values), A_ROW)):
         for column, value in zip(st.columns(min(len(values), A_ROW)), row, strict=False):
             with column:
                 st.plotly_chart(
-                    charts_rewards.curve(found.steps, found.lines[value], value=value), key=f"curve-{run.run_id}-{value}",
+                    charts_rewards.curve(steps, lines[value], value=value), key=f"curve-{run.run_id}-{value}",
                     config={"displayModeBar": False},
                 )  # fmt: skip
     if answers:

@@ -76,7 +76,8 @@ def sample_workspace(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pyt
     What models read of it is kept from one run of pytest to the next: readings are named by text and model.
     """
     folder = Path(tmp_path_factory.mktemp("screened")) / "workspace"
-    kept = pytestconfig.cache.mkdir("readings") if pytestconfig.cache else tmp_path_factory.mktemp("unkept")
+    cached = pytestconfig.pluginmanager.hasplugin("cacheprovider")  # not with `-p no:cacheprovider`
+    kept = pytestconfig.cache.mkdir("readings") if cached and pytestconfig.cache else tmp_path_factory.mktemp("unkept")
     with kept.with_name("readings.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of workers that begin together one reads, and the others find what it read
         shutil.copytree(kept, folder / "cache" / "readings")

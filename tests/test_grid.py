@@ -135,8 +135,8 @@ def test_a_failed_job_takes_those_that_need_it_with_it_and_no_others(folder):
     assert made.jobs["child"].state().error == "it needs what base makes, which failed"
     assert made.run.state().error == (
         "ValueError: 3 of 4 jobs did not end well: base failed (ValueError: there is no bread: expected some); child cancelled "
-        "(it needs what base makes, which failed); grandchild cancelled (it needs what child makes, which cancelled). Resume "
-        "this run to go on with them alone"
+        "(it needs what base makes, which failed); grandchild cancelled (it needs what child makes, which was cancelled). "
+        "Resume this run to go on with them alone"
     )
     bread.touch()
     engine.resume(made.run)
@@ -199,6 +199,20 @@ def test_a_job_that_somebody_cancels_while_it_waits_is_left_out(folder):
     assert [made.status(name) for name in made.jobs] == ["done", "cancelled", "cancelled", "done"]
 
 
+def test_a_job_that_somebody_resumes_while_the_grid_waits_for_another_does_not_keep_it(folder):
+    gate = folder / "gate"
+    made = Made(folder, {"first": {"gate": str(gate)}, "resumed": {"after": ["first"]}})
+    job = made.jobs["resumed"]
+    engine.cancel(job)
+    engine.start(made.run)
+    made.at_work("first")
+    engine.resume(job)
+    until(lambda: made.status("resumed") == "done")
+    gate.touch()
+    assert made.ended() == "done"
+    assert made.notes().count("resumed begins") == 1
+
+
 def test_a_job_outlives_a_killed_grid_and_is_waited_for(folder):
     gate = folder / "gate"
     made = Made(folder, {"running": {"gate": str(gate)}, "waiting": {"after": ["running"]}})
@@ -211,6 +225,19 @@ def test_a_job_outlives_a_killed_grid_and_is_waited_for(folder):
     gate.touch()
     assert made.ended() == "done"
     assert made.notes() == ["running begins", "running ends", "waiting begins", "waiting ends"]
+
+
+def test_cancelling_a_killed_grid_stops_the_job_that_outlived_it(folder):
+    gate = folder / "gate"
+    made = Made(folder, {"running": {"gate": str(gate)}, "waiting": {"after": ["running"]}})
+    engine.start(made.run)
+    made.at_work("running")
+    killed(made.run)
+    assert engine.cancel(made.run).status == "failed"
+    assert (made.status("running"), made.status("waiting")) == ("cancelled", "queued")
+    gate.touch()
+    engine.resume(made.run)
+    assert made.ended() == "done"
 
 
 def test_a_grid_killed_with_its_job_ends_as_an_undisturbed_one(folder):
@@ -254,6 +281,8 @@ def test_what_is_left_goes_by_how_long_the_done_jobs_really_took(folder, monkeyp
     for name in ("one", "two"):
         queue._end(made.jobs[name].run_id)
     assert queue.left() == 40
+    queue._at_most = 4
+    assert queue.left() == 40  # of one job nothing is done by others
 
 
 def test_the_processes_of_jobs_are_gone_when_the_grid_is_over(folder):

@@ -311,11 +311,13 @@ def test_the_request_can_be_changed(server: JudgeServer) -> None:
 
 
 def test_a_busy_or_failing_server_is_asked_again(server: JudgeServer) -> None:
-    answers = iter([(429, {"error": "slow down"}, {"Retry-After": "0"}), (500, b""), (503, b"", {"Retry-After": "0"})])
+    answers = iter(
+        [(429, {"error": "slow down"}, {"Retry-After": "0"}), (500, b""), (503, b"", {"Retry-After": "0"}), (408, b"")]
+    )
     server.says = lambda words: next(answers, None) or longer(words)
-    value, _ = alone(server, at_once=1)
+    value, _ = alone(server, at_once=1, tries=5)
     assert value == 1.0
-    assert len(server.asked) == 5
+    assert len(server.asked) == 6
 
 
 def test_a_server_that_says_how_long_to_wait_is_left_alone_so_long_and_that_is_no_try(server: JudgeServer) -> None:
@@ -355,7 +357,29 @@ def test_a_refusal_ends_at_once_and_nothing_new_is_asked(server: JudgeServer) ->
     server.says = lambda _: (400, {"error": {"message": "no model 'wise'"}})
     assert "refused the request: 400 Bad Request: " in (words := refusal(server, at_once=2))
     assert "no model 'wise'" in words
-    assert len(server.asked) <= 2
+    assert len(server.asked) <= 4  # two, and the shortest question of all after each
+
+
+def test_a_question_that_a_server_refuses_while_it_answers_others_is_a_tie_and_counted(
+    server: JudgeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as one that is too long for it, or that it does not want to read."""
+    monkeypatch.setenv("JUDGE_KEY", SECRET)
+
+    def says(words: str) -> Any:
+        if "question 7\n" in words:
+            return 400, {"error": f"too long for {SECRET}"}
+        return longer(words) if words.startswith(INSTRUCTIONS) else "[[C]]"
+
+    server.says = says
+    work = judge(server, token_variable="JUDGE_KEY").prepare(PROMPTS, [said("long")] * 30, [said("no")] * 30)
+    assert work.all().tolist() == [1.0] * 7 + [0.5] + [1.0] * 22
+    told = "2 of 60 questions were refused by the server, which answers others: a tie in that order"
+    assert told in work.counts(none_too=False)
+    assert not any("verdict" in one for one in work.counts(none_too=False))
+    refused = [line for line in capsys.readouterr().out.splitlines() if "refused the request: 400" in line]
+    assert len(refused) == 2
+    assert refused[0].endswith('{"error": "too long for ***"}')
 
 
 def test_a_server_that_hangs_is_left_after_the_timeout(server: JudgeServer) -> None:
@@ -452,6 +476,7 @@ HERE = {"address": "http://127.0.0.1:9/v1", "model": "wise"}
         ({**HERE, "address": "https://host/v1?key=1"}, "expected an address without ? and #"),
         ({**HERE, "request": {"messages": []}}, "request holds 'messages': expected other fields than model, messages"),
         ({**HERE, "request": "seed"}, "request is 'seed'"),
+        ({**HERE, "token_variable": "sk-very-secret"}, "expected the name of an environment variable that holds the token"),
         ({**HERE, "tries": 0}, "tries is 0"),
         ({**HERE, "sauce": 1}, "there is no setting 'sauce'"),
     ],

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from curation import outcomes_wins, reward_models, runs
+from curation import benchmark, benchmark_report, outcomes, outcomes_report, outcomes_wins, reward_models, runs
 from curation.outcomes_wins import Side
 from curation.workspace import Workspace
 from tests.aligned import aligned
@@ -95,6 +95,8 @@ def test_what_is_no_verdict_is_counted_and_told_wherever_the_run_is(
     assert runs.settle(workspace) == [run.run_id]
     margins = {one.pair_id: one.chosen - one.rejected for one in workspace.scores.of_pairs("small", "judge")}
     assert len(margins) == 24
+    (known,) = benchmark_report.to_know_rows(workspace, "small", benchmark.table(workspace, "small"))
+    assert known == {"reward model": "judge", "scored": "dataset small", "to know": "; ".join(told)}
 
 
 def test_a_run_that_was_killed_and_resumed_counts_as_an_undisturbed_one_and_asks_no_pair_twice(
@@ -142,7 +144,7 @@ def test_a_key_is_in_no_file_of_a_run(
     status, error = ended(run)
     assert (status, server.headers[0]["Authorization"]) == ("failed", f"Bearer {SECRET}")
     assert error == (
-        f"ValueError: the judge {server.address}/chat/completions refused the request: 401 Unauthorized: "
+        f"Refused: the judge {server.address}/chat/completions refused the request: 401 Unauthorized: "
         '{"error": {"message": "Incorrect API key provided: ***"}}'
     )
     for file in workspace.folder.rglob("*"):
@@ -160,11 +162,17 @@ def test_its_win_rates_stand_beside_those_of_other_models_that_compare(
     runs.settle(workspace)
     found = outcomes_wins.duels(workspace, Side("wordy", 10), Side("curt", 10))
     assert [(one.judge, one.by, one.rate.value) for one in found] == [("gold", "reward model", 0.5), ("judge", "judge", 1.0)]
+    told = "24 answers were by wise-2026, as the server says"  # 4 prompts, 3 comparisons of each, both orders
+    assert [one.why for one in found] == ["", told]
+    found = outcomes_wins.against_start(workspace, outcomes.named(workspace, "wordy"), models=["gold"])
+    assert [(one.judge, one.rate.value, one.why) for one in found] == [("gold", 0.5, ""), ("judge", 1.0, told)]
+    with pytest.raises(ValueError, match="'judge' compares and gives no score: its win rates stand beside those of a gold"):
+        outcomes_report.parts(workspace, "", "judge", "win rate")
 
 
 def test_a_judge_is_registered_by_the_command_and_wrong_settings_are_one_line(elephant: Any, tiny: Path) -> None:
     said = elephant("reward-models", "add", "gpt", "--family", "judge", "address=https://host/v1/", "model=wise")
-    assert said.startswith("gpt: judge")
+    assert said == "gpt: judge · wise at https://host/v1\n"
     elephant("reward-models", "add", "here", "--family", "judge", f"source={tiny}", "instructions=Which is funnier?")
     for arguments, sentence in (
         (["model=wise"], "one of the two ways to reach a judge"),

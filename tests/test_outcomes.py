@@ -89,6 +89,7 @@ def test_prompts_that_the_judge_or_the_policy_learned_from_are_left_out_and_coun
 @pytest.mark.parametrize(
     ("model", "gold", "why"),
     [
+        ("shares", False, "it shares members with both, which was optimised"),
         ("proxy", False, "it is the reward model that was optimised"),
         ("twin", False, "it has the weights of proxy, which was optimised"),
         ("part", False, "proxy, which was optimised, is a member of it"),
@@ -104,8 +105,13 @@ def test_who_may_judge_as_gold(workspace, model, gold, why):
     register("twin", fingerprint="abc")
     register("part", "ensemble", json.dumps({"members": [{"family": "classifier", "source": "here"}]}), "def")
     register("other", fingerprint="ghi")
+    first, second, third = ({"family": "classifier", "source": name} for name in ("first", "second", "third"))
+    register("both", "ensemble", json.dumps({"members": [first, second]}), "1+2")
+    register("shares", "ensemble", json.dumps({"members": [second, third]}), "2+3")
     aligned(workspace, "one", dict.fromkeys(("proxy", "twin", "part", "other"), proxy), optimised="proxy")
-    found = outcomes.judges(workspace, [made(workspace, "one")])[model]["one"]
+    aligned(workspace, "two", {"shares": proxy}, optimised="both")
+    whose = "two" if model == "shares" else "one"
+    found = outcomes.judges(workspace, [made(workspace, whose)])[model][whose]
     assert (found.gold, found.why) == (gold, why)
     assert ("other" in outcomes_report.golds(workspace, [made(workspace, "one")])) is True
 

@@ -378,7 +378,7 @@ def test_a_model_that_compares_gets_every_two_last_answers_to_a_prompt(workspace
     for name in ("one", "two", "three"):
         rows: list[Row] = [(p, point, s, f"{name} {p} {point} {s}") for p in (0, 1) for point in (0, 8) for s in (0, 1)]
         policies.take_in(workspace, left(workspace, name, rows))
-    _, duels = handed(workspace, tmp_path / "duels", policies="one,two,three", reward_model="duel")
+    _, duels = handed(workspace, tmp_path / "duels", policies="one,two,three", reward_model="duel", points="last")
     assert len(duels) == 2 * 2 * 3  # prompts, samples, pairs of three
     for duel in duels:
         first, second = (json.loads(duel[side])[0][1].split() for side in ("first", "second"))
@@ -387,14 +387,33 @@ def test_a_model_that_compares_gets_every_two_last_answers_to_a_prompt(workspace
         assert first[2] == "8"
     picks: list[Row] = [(0, 4, 3, "pick 0"), (1, 4, 2, "pick 1")]  # the samples that were picked bear their own numbers
     policies.take_in(workspace, left(workspace, "best", picks, kind="best-of-n", picked=["gold", "gold"]))
-    _, duels = handed(workspace, tmp_path / "picks", policies="best, one", reward_model="duel")
+    _, duels = handed(workspace, tmp_path / "picks", policies="best, one", reward_model="duel", points="last")
     said = [{json.loads(one[side])[0][1] for side in ("first", "second")} for one in duels]
     assert sorted(map(sorted, said)) == [["one 0 8 0", "pick 0"], ["one 1 8 0", "pick 1"]]
     policies.take_in(workspace, left(workspace, "far", [(7, 8, 0, "elsewhere")]))
     with pytest.raises(ValueError, match="policies one, far have no prompt in common"):
         handed(workspace, tmp_path / "apart", policies="one,far", reward_model="duel")
-    with pytest.raises(ValueError, match="duel compares two responses: expected two policies or more, not policy one alone"):
-        handed(workspace, tmp_path / "alone", policies="one", reward_model="duel")
+    for alone, points in (("one", "last"), ("far", "all")):
+        with pytest.raises(
+            ValueError, match=f"duel compares two responses: expected two policies or more, .*not policy {alone}"
+        ):
+            handed(workspace, tmp_path / f"alone-{alone}", policies=alone, reward_model="duel", points=points)
+
+
+def test_a_model_that_compares_sets_policies_against_their_starts_too(workspace: Workspace, tmp_path: Path) -> None:
+    known(workspace, "duel", compares=True, family="length")
+    for name in ("one", "two"):
+        rows: list[Row] = [(p, point, s, f"{name} {p} {point} {s}") for p in (0, 1) for point in (0, 4, 8) for s in (0, 1)]
+        policies.take_in(workspace, left(workspace, name, rows))
+    told, duels = handed(workspace, tmp_path / "both", policies="one,two", reward_model="duel")
+    said = {frozenset(json.loads(duel[side])[0][1] for side in ("first", "second")) for duel in duels}
+    sides = [("one", 8, "two", 8), ("one", 0, "one", 8), ("two", 0, "two", 8)]
+    expected = {frozenset((f"{a} {p} {b} {s}", f"{c} {p} {d} {s}")) for a, b, c, d in sides for p in (0, 1) for s in (0, 1)}
+    assert said == expected
+    assert (len(duels), told.pairs, told.unit) == (12, 12, "comparisons")
+    _, duels = handed(workspace, tmp_path / "one", policies="one", reward_model="duel")
+    assert {json.loads(duel[side])[0][1][:3] for duel in duels for side in ("first", "second")} == {"one"}
+    assert len(duels) == 4
 
 
 @pytest.mark.parametrize(

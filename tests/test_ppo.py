@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.tiny_models import tiny_causal, tiny_classifier, tiny_tokenizer
 from training import curves, losses, policy_answers, policy_data, ppo, ppo_checkpoints, processes
+from training.dead_ends import check_kl
 from training.log_probabilities import aligned, log_probs
 from training.policies import opened
 from training.policy_data import Prompt, Prompts
@@ -703,12 +704,12 @@ def test_a_kl_beyond_its_limit_stops_it_and_says_what_to_change(base):
 
 @pytest.mark.parametrize(("target", "limit"), [(0.0, 50.0), (6.0, 60.0)])
 def test_without_a_limit_of_its_own_it_is_fifty_nats_or_ten_times_the_target(base, target, limit):
-    learner = learner_of(base, kl_limit=0.0, kl_target=target)
-    learner._check_kl(limit)
+    settings = settings_of(base, kl_limit=0.0, kl_target=target)
+    check_kl(limit, 1, settings, 0.1)
     with pytest.raises(ValueError, match=rf"expected at most {limit:g} \(kl_limit\)"):
-        learner._check_kl(limit + 0.01)
+        check_kl(limit + 0.01, 1, settings, 0.1)
     with pytest.raises(ValueError, match="is nan nats"):
-        learner._check_kl(float("nan"))
+        check_kl(float("nan"), 1, settings, 0.1)
 
 
 def test_a_policy_that_falls_silent_stops_it(base):

@@ -3,101 +3,34 @@
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pytest
 
-from curation import rating, studies, study_items
-from curation.outputs import ItemResponse, ItemRow
-from curation.pairs import Response, turn
-from curation.rating import Card, Feedback, Halt, Outcome, Status
+from curation import rating
+from curation.pairs import Response
+from curation.rating import Card, Halt, Outcome, Status
 from curation.store.answers import Answered
-from curation.store.studies import NewItem, NewResponse, expected_of
-from curation.study_design import COMPARISON, Design, Marks, values_of
+from curation.store.studies import NewItem, NewResponse
+from curation.study_design import COMPARISON, Marks, values_of
 from curation.workspace import Workspace
-
-RATE = Design(gold_share=0, overlap=1)
-COMPARE = RATE.model_copy(update={"protocol": "compare"})
-BOTH = Design(protocol="both", aspects=studies.aspects_named(["helpfulness", "overall"]), gold_share=0, overlap=1)
-
-
-def row(number, *, responses=2, **more):
-    """An item of a file; prompt and responses say which they are."""
-    kind = {"subset": "", "kind": "item", "expected": None, "explanation": "", **more}
-    texts = tuple(ItemResponse("abcdef"[k], f"{'abcdef'[k]} on {number}") for k in range(responses))
-    return ItemRow(number + 1, f"item {number}", (turn("user", f"question {number}"),), texts, **kind)
-
-
-def make(workspace, design=RATE, *, items=6, study="one", rows=()):
-    """A study of so many items and these rows; returns the ids of its items in order."""
-    studies.create(workspace, study, design, "lead")
-    given = study_items.from_rows(study, [*(row(n) for n in range(items)), *rows])
-    studies.add_items(workspace, study, given, "lead", words="by hand")
-    return [one.item_id for one in given]
-
-
-def redesign(workspace, **changes):
-    design = studies.design_of(workspace, "one").model_copy(update=changes)
-    studies.change(workspace, "one", design, "lead")
-
-
-def take(workspace, person, **how):
-    return rating.next_card(workspace, "one", person, **how)
-
-
-def fill(workspace, card, value=1):
-    """Press a key for every question: the same, or what a function says of the card and the question."""
-    for number, one in enumerate(card.questions):
-        key = value(card, one) if callable(value) else value
-        pressed = rating.press(workspace, card.claim.claim_id, card.claim.person, card.version + number, one.key, key)
-        assert pressed == Outcome.RECORDED
-
-
-def submit(workspace, card):
-    return rating.submit(workspace, card.claim.claim_id, card.claim.person)
-
-
-def answer(workspace, person, value=1, **how):
-    """Take the next item and answer it; returns its id, or the Halt."""
-    card = take(workspace, person, **how)
-    if isinstance(card, Halt):
-        return card
-    fill(workspace, card, value)
-    assert submit(workspace, card) == Outcome.RECORDED
-    return card.item.item_id
-
-
-def everything(workspace, person, value=1):
-    """Answer all there is; returns the items in the order in which they came."""
-    done = []
-    while isinstance(item := answer(workspace, person, value), str):
-        done.append(item)
-    assert item == Halt("done")
-    return done
-
-
-def standing(workspace):
-    return [(one.item_id, one.person) for one in workspace.answers.standing()]
-
-
-@contextmanager
-def again(workspace):
-    """The same workspace after the process has ended and started again."""
-    workspace.close()
-    with closing(Workspace(workspace.folder, clock=workspace.clock)) as opened:
-        yield opened
-
-
-def meaning(wanted):
-    """The key by which a card says what is meant: {text: value}, and under "" the better text, or tie, or both bad."""
-
-    def key(card, question):
-        if question.response:
-            return wanted[card.texts[question.place]]
-        return 1 + [*card.texts, "tie", "both bad"].index(wanted[""])
-
-    return key
-
+from tests.rating_steps import (
+    BOTH,
+    COMPARE,
+    RATE,
+    again,
+    answer,
+    everything,
+    fill,
+    make,
+    meaning,
+    press,
+    redesign,
+    row,
+    standing,
+    submit,
+    take,
+)
 
 # ---- blind, in an order of one's own
 
@@ -237,12 +170,6 @@ def test_values_land_on_the_response_they_were_meant_for_whatever_the_order_show
 
 def hash_of(*parts):
     return sum(place * ord(letter) for place, letter in enumerate("/".join(parts), 7)) // 3
-
-
-def press(workspace, card, key, value):
-    """Press as a page does: with the version of the card as it is now."""
-    now = rating.card_of(workspace, card.claim)
-    assert rating.press(workspace, card.claim.claim_id, card.claim.person, now.version, key, value) == Outcome.RECORDED
 
 
 def test_the_first_key_of_a_strength_is_for_the_left_and_the_last_for_the_right(workspace):
@@ -411,6 +338,28 @@ def test_an_answer_that_could_not_be_stored_can_be_given_again(workspace):
     assert [one.note for one in workspace.answers.standing()] == [""]
 
 
+def test_a_submit_from_a_tab_that_shows_other_values_records_nothing(workspace):
+    make(workspace, BOTH, items=1)
+    card = take(workspace, "ana")
+    fill(workspace, card, 2)
+    shown = take(workspace, "ana")  # one tab shows this, another changes a value
+    rating.press(workspace, card.claim.claim_id, "ana", shown.version, card.questions[0].key, 5)
+    assert rating.submit(workspace, card.claim.claim_id, "ana", version=shown.version) == Outcome.STALE
+    assert standing(workspace) == []
+    assert rating.submit(workspace, card.claim.claim_id, "ana", version=shown.version + 1) == Outcome.RECORDED
+
+
+def test_a_press_on_a_card_drawn_before_the_questions_were_changed_records_nothing(workspace):
+    make(workspace, RATE, items=1)
+    card = take(workspace, "ana")
+    turned = tuple(one.model_copy(update={"anchors": one.anchors[::-1]}) for one in RATE.aspects)
+    redesign(workspace, aspects=turned)
+    press = (workspace, card.claim.claim_id, "ana", card.version, card.questions[0].key, 5)
+    assert rating.press(*press, asked=card.asked) == Outcome.STALE
+    assert take(workspace, "ana").values == {}
+    assert rating.press(*press, asked=take(workspace, "ana").asked) == Outcome.RECORDED
+
+
 # ---- claims
 
 
@@ -514,6 +463,15 @@ def test_an_item_of_one_study_is_held_beside_one_of_another(workspace):
     assert rating.undo(workspace, "one", "ana") is None  # the last answer is of the other study
 
 
+def test_an_item_without_its_texts_is_handed_to_nobody(workspace):
+    (known,) = make(workspace, items=1)
+    unknown = NewItem("f" * 32, "x", (), (NewResponse("a", Response("", "(not given)"), given=False),))
+    workspace.studies.add_items("one", [unknown], None)
+    assert everything(workspace, "ana") == [known]
+    assert set(workspace.studies.contents("one")) == {known, "f" * 32}
+    assert workspace.studies.contents("one")[known] == workspace.studies.content(known)
+
+
 # ---- nothing is lost
 
 
@@ -584,6 +542,27 @@ def test_a_side_that_was_drafted_is_not_taken_for_the_other_where_the_order_is_a
     assert back.texts == card.texts[::-1]
     assert back.values == {one.key: 2 for one in card.questions if one.response}
     assert [one.key for one in back.missing] == [COMPARISON]
+
+
+def test_a_claim_that_is_being_written_outlives_an_import(workspace):
+    make(workspace, items=2)
+    store, claim = workspace.answers, workspace.answers.claim
+
+    class Slow:
+        """The store, to which an import comes in between a claim and its writing."""
+
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        def claim(self, one):
+            workspace.raters.reload()
+            claim(one)
+
+    workspace.raters._store = Slow()
+    card = take(workspace, "ana")
+    fill(workspace, card)
+    assert submit(workspace, card) == Outcome.RECORDED
+    assert standing(workspace) == [(card.item.item_id, "ana")]
 
 
 # ---- skips, undo, second thoughts
@@ -719,368 +698,6 @@ def test_only_an_item_one_has_answered_can_be_opened_again(workspace):
     assert Counter(item for item, _ in standing(workspace)) == {done: 1, other: 1}
 
 
-# ---- one more rater where they disagree
-
-
-def test_where_raters_disagree_one_more_is_asked_up_to_the_most_and_where_they_agree_nobody(workspace):
-    make(workspace, RATE.model_copy(update={"overlap": 2, "raters_at_most": 4, "extra_below": 0.5}), items=3)
-    names = {one.item_id: one.name for one in workspace.studies.items("one").values()}
-
-    def by(person):  # "item 0": all the same; "item 1": the third agrees with one of two; "item 2": never agreed
-        values = {"item 0": [3, 3, 3, 3], "item 1": [1, 5, 5, 5], "item 2": [1, 5, 1, 5]}
-        place = ("ana", "ben", "cat", "dan", "eve").index(person)
-        return lambda card, question: values[card.item.name][place]
-
-    came = {person: sorted(names[item] for item in everything(workspace, person, by(person))) for person in ("ana", "ben")}
-    assert came == {person: ["item 0", "item 1", "item 2"] for person in ("ana", "ben")}
-    # two raters 4 of 4 points apart agree to 0; three, one of them apart, to a third: below 0.5, so a fourth is asked
-    assert sorted(names[item] for item in everything(workspace, "cat", by("cat"))) == ["item 1", "item 2"]
-    assert rating.status(workspace, "one", "dan").left == 2
-    assert sorted(names[item] for item in everything(workspace, "dan", by("dan"))) == ["item 1", "item 2"]
-    assert everything(workspace, "eve") == []  # 4 is the most, agreed or not
-    assert rating.status(workspace, "one", "eve").left == 0
-
-
-@pytest.mark.parametrize(("second", "asked"), [(1, False), (2, False), (3, False), (4, True), (5, True)])
-def test_one_more_rater_is_asked_below_the_agreement_of_the_design_and_not_at_it(workspace, second, asked):
-    make(workspace, RATE.model_copy(update={"overlap": 2, "raters_at_most": 3, "extra_below": 0.5}), items=1)
-    answer(workspace, "ana", 1)
-    answer(workspace, "ben", second)
-    assert isinstance(take(workspace, "cat"), Card) is asked
-
-
-def test_the_extra_rater_is_one_and_is_not_asked_any_more_when_the_others_come_to_agree(workspace, clock):
-    make(workspace, RATE.model_copy(update={"overlap": 2, "raters_at_most": 5}), items=1)
-    item = answer(workspace, "ana", 1)
-    assert take(workspace, "cat").item.item_id == item  # cat and ben hold the two places
-    answer_of_cat = take(workspace, "cat")
-    fill(workspace, answer_of_cat, 5)
-    submit(workspace, answer_of_cat)
-    extra = take(workspace, "dan")
-    assert (extra.item.item_id, take(workspace, "eve")) == (item, Halt("done"))
-    rating.skip(workspace, extra.claim.claim_id, "dan")
-    clock.forward(seconds=1)
-    back = rating.reopen(workspace, "one", "cat", item)
-    for one in back.questions:
-        press(workspace, back, one.key, 1)
-    submit(workspace, back)
-    assert take(workspace, "eve") == Halt("done")
-    clock.forward(seconds=1)
-    rating.undo(workspace, "one", "cat")  # the 5 stands again
-    assert workspace.answers.ratings("one")[-1]["value"] == 5.0
-    assert take(workspace, "eve").item.item_id == item
-
-
-def test_who_came_by_while_raters_agreed_is_asked_when_one_of_them_changes_their_mind(workspace, clock):
-    make(workspace, RATE.model_copy(update={"overlap": 2, "raters_at_most": 3}), items=1)
-    item = answer(workspace, "ana", 1)
-    assert answer(workspace, "ben", 1) == item
-    assert take(workspace, "cat") == Halt("done")
-    clock.forward(seconds=1)
-    back = rating.reopen(workspace, "one", "ben", item)
-    for one in back.questions:
-        press(workspace, back, one.key, 5)
-    assert take(workspace, "cat") == Halt("done")
-    submit(workspace, back)
-    assert answer(workspace, "cat") == item
-
-
-def test_with_preferences_a_tie_and_a_side_disagree_and_the_same_side_in_another_place_agrees(workspace):
-    make(workspace, COMPARE.model_copy(update={"overlap": 2, "raters_at_most": 3}), items=12)
-
-    def better(card, question):
-        side = "tie" if card.claim.person == "ben" and int(card.item.name[5:]) % 2 else f"a on {card.item.name[5:]}"
-        return 1 + [*card.texts, "tie", "both bad"].index(side)
-
-    for person in ("ana", "ben"):
-        assert len(everything(workspace, person, better)) == 12
-    shown = {(one.item_id, one.person): one.shown for one in workspace.answers.standing()}
-    turned = sum(shown[item, "ana"] != shown[item, "ben"] for item, person in shown if person == "ana")
-    assert 1 <= turned <= 11
-    names = workspace.studies.items("one")
-    assert {int(names[item].name[5:]) % 2 for item in everything(workspace, "cat")} == {1}
-    assert Counter(person for _, person in standing(workspace)) == {"ana": 12, "ben": 12, "cat": 6}
-
-
-# ---- warm-up and known answers
-
-GOOD = {"better": "a"}
-CLEAR = {"ratings": [{"generator": "a", "aspect": "helpfulness", "low": 4, "high": 5}]}
-
-
-def test_warm_up_items_come_first_to_everybody_in_an_order_of_their_own(workspace):
-    warm = [row(n, kind="warm-up", expected=GOOD) for n in range(10, 16)]
-    ids = make(workspace, RATE, items=3, rows=warm)
-    orders = {}
-    for person in ("ana", "ben", "cat"):
-        orders[person] = [answer(workspace, person) for _ in range(6)]
-        assert {*orders[person]} == {*ids[3:]}
-    assert len({tuple(order) for order in orders.values()}) > 1
-    assert rating.status(workspace, "one", "ana") == Status(6, 3, 0, 0.0)
-    assert [everything(workspace, person) == [] for person in ("ana", "ben", "cat")] == [False, True, True]
-    assert Counter(item for item, _ in standing(workspace)) == {**dict.fromkeys(ids[:3], 1), **dict.fromkeys(ids[3:], 3)}
-
-
-def test_whoever_answers_a_warm_up_item_is_told_what_was_expected_and_why(workspace, clock):
-    make(workspace, BOTH, items=1, rows=[row(9, kind="warm-up", expected={**GOOD, **CLEAR}, explanation="It is a river.")])
-    card = take(workspace, "ana")
-    fill(workspace, card, meaning({"a on 9": 2, "b on 9": 3, "": "b on 9"}))
-    submit(workspace, card)
-    name = "AB"[card.texts.index("a on 9")]
-    wrong = (f"helpfulness of {name}: 2, expected 4 to 5", f"expected {name} to be better")
-    assert rating.last_feedback(workspace, "one", "ana") == Feedback(False, wrong, "It is a river.")
-    clock.forward(seconds=1)
-    back = rating.undo(workspace, "one", "ana")
-    for one in back.questions:
-        press(workspace, back, one.key, meaning({"a on 9": 4, "b on 9": 3, "": "a on 9"})(back, one))
-    submit(workspace, back)
-    assert rating.last_feedback(workspace, "one", "ana") == Feedback(True, (), "It is a river.")
-    clock.forward(seconds=1)
-    answer(workspace, "ana")
-    assert rating.last_feedback(workspace, "one", "ana") is None  # an item like any other tells nothing
-    assert rating.last_feedback(workspace, "one", "ben") is None
-
-
-def test_gold_items_come_to_everybody_now_and_then_each_once_and_tell_nothing(workspace):
-    gold = [row(n, kind="gold", expected=GOOD, explanation="why") for n in range(40, 54)]
-    ids = make(workspace, COMPARE.model_copy(update={"overlap": 2, "gold_share": 0.2}), items=40, rows=gold)
-    for person in ("ana", "ben"):
-        done = everything(workspace, person)
-        known = [item for item in done if item in ids[40:]]
-        assert len(done) == len({*done}) == 40 + len(known)
-        assert 2 <= len(known) <= 14  # 10 of 50 by chance, a standard deviation of 2.8, and 14 at most
-        kinds = Counter(one.kind for one in workspace.answers.standing() if one.person == person)
-        assert kinds == {"item": 40, "gold": len(known)}
-        assert rating.status(workspace, "one", person) == Status(len(done), 0, 0, 0.0)
-        last = workspace.answers.history(person, "one", limit=500)
-        assert {rating.feedback(workspace, one) for one in last} == {None}
-    first, second = (
-        {one.item_id for one in workspace.answers.standing() if (one.person, one.kind) == (person, "gold")}
-        for person in ("ana", "ben")
-    )
-    assert first != second
-
-
-def marks(better=None, **values):
-    preferences = () if better is None else (("a", "b", better, None),)
-    return Marks(tuple((name, "helpfulness", value) for name, value in values.items()), preferences)
-
-
-def strength(value):
-    return Marks((), (("a", "b", "left" if value < 0 else "right" if value else "tie", value),))
-
-
-RANGE = {"ratings": [{"response": "a", "aspect": "helpfulness", "low": 2, "high": 4}]}
-
-
-@pytest.mark.parametrize(
-    ("expected", "given", "passed"),
-    [
-        (RANGE, marks(a=1.0), False),
-        (RANGE, marks(a=2.0), True),
-        (RANGE, marks(a=4.0, b=1.0), True),
-        (RANGE, marks(a=5.0), False),
-        (RANGE, marks(b=3.0), None),
-        (RANGE, marks("left"), None),
-        ({"better": "a"}, marks("left"), True),
-        ({"better": "b"}, marks("left"), False),
-        ({"better": "b"}, marks("right"), True),
-        ({"better": "a"}, marks("tie"), False),
-        ({"better": "tie"}, marks("tie"), True),
-        ({"better": "both bad"}, marks("both bad"), True),
-        ({"better": "both bad"}, marks("tie"), False),
-        ({"better": "both bad"}, strength(0), None),  # a strength cannot say it
-        ({"better": "both bad"}, marks(a=1.0, b=1.0), None),  # nor can ratings
-        ({"better": "a"}, strength(-1), True),
-        ({"better": "a"}, strength(2), False),
-        ({"better": "tie"}, strength(0), True),
-        ({"better": "a"}, marks(a=3.0, b=2.0), True),
-        ({"better": "a"}, marks(a=3.0, b=3.0), True),  # no other has a higher mean
-        ({"better": "a"}, marks(a=2.0, b=3.0), False),
-        ({"better": "tie"}, marks(a=3.0, b=3.0), True),
-        ({"better": "tie"}, marks(a=3.0, b=2.0), False),
-        ({"better": "a"}, marks("right", a=5.0, b=1.0), False),  # what was compared goes before what was rated
-        ({"better": "a", **RANGE}, marks("left", a=5.0), False),
-        ({"better": "a", **RANGE}, marks("left", a=3.0), True),
-        ({"better": "a"}, marks(), None),
-        ({}, marks("left", a=3.0), None),
-    ],
-)
-def test_an_answer_passes_where_all_that_was_expected_and_can_be_compared_is_so(expected, given, passed):
-    assert rating.passes(expected, given) is passed
-
-
-def test_a_mean_over_aspects_says_which_response_is_better():
-    given = Marks((("a", "x", 1.0), ("a", "y", 5.0), ("b", "x", 4.0), ("b", "y", 1.0)))
-    assert [rating.passes({"better": name}, given) for name in ("a", "b", "tie")] == [True, False, False]
-
-
-# ---- pauses
-
-
-def test_a_rater_whose_last_ten_answers_were_too_fast_is_paused_and_another_is_not(workspace, clock):
-    make(workspace, RATE.model_copy(update={"pause_seconds": 5, "overlap": 2}), items=40)
-
-    def at_pace(person, seconds):
-        card = take(workspace, person)
-        fill(workspace, card)
-        clock.forward(seconds=seconds)
-        return submit(workspace, card)
-
-    for _ in range(9):
-        at_pace("ana", 2)
-        at_pace("ben", 5)
-    assert (rating.why_paused(workspace, "one", "ana"), isinstance(take(workspace, "ana"), Card)) == ("", True)
-    at_pace("ana", 2)
-    at_pace("ben", 5)  # as fast as allowed
-    words = (
-        "Your last 10 answers took 2.0 s each, which is faster than the study allows. "
-        "Please ask whoever runs the study; nothing you answered is lost."
-    )
-    assert take(workspace, "ana") == Halt("paused", words)
-    assert isinstance(take(workspace, "ben"), Card)
-    assert sum(person == "ana" for _, person in standing(workspace)) == 10
-    with again(workspace) as opened:
-        assert take(opened, "ana") == Halt("paused", words)
-        clock.forward(seconds=1)
-        studies.let_on(opened, "one", "ana", "lead")
-        clock.forward(seconds=1)
-        for number in range(10):  # it counts anew: nine fast ones pause nobody
-            assert [rating.why_paused(opened, "one", "ana"), number] == ["", number]
-            card = take(opened, "ana")
-            fill(opened, card)
-            clock.forward(seconds=2)
-            submit(opened, card)
-        assert rating.why_paused(opened, "one", "ana") == words
-        assert [line["what"] for line in studies.record_of(opened, "one")][2:] == [
-            f"paused: ana ({words})", "let on: ana", f"paused: ana ({words})",
-        ]  # fmt: skip
-
-
-def test_the_median_decides_and_one_long_break_hides_no_haste(workspace, clock):
-    make(workspace, RATE.model_copy(update={"pause_seconds": 5}), items=20)
-    for number in range(10):
-        card = take(workspace, "ana")
-        fill(workspace, card)
-        clock.forward(seconds=200 if number == 4 else 1)
-        submit(workspace, card)
-    assert rating.why_paused(workspace, "one", "ana").startswith("Your last 10 answers took 1.0 s each")
-
-
-def test_a_rater_who_fails_too_many_known_items_is_paused_and_let_on_counts_anew(workspace, clock):
-    rows = [row(n, kind=("gold", "attention")[n % 2], expected=GOOD) for n in range(20, 40)]
-    rows += [row(n, kind="warm-up", expected=GOOD) for n in range(40, 43)]
-    make(workspace, COMPARE.model_copy(update={"pause_gold": 3, "gold_share": 0.5}), items=60, rows=rows)
-
-    def until_paused(right):
-        failed = 0
-        while isinstance(card := take(workspace, "ana"), Card):
-            number = card.item.name[5:]
-            fill(workspace, card, meaning({"": f"{'a' if right else 'b'} on {number}"}))
-            clock.forward(seconds=10)
-            submit(workspace, card)
-            (said,) = workspace.answers.history("ana", "one", limit=1)
-            known = said.kind in ("gold", "attention")
-            failed += known and rating.passes(expected_of(card.item), said.marks) is False
-            if failed == 0 and len(standing(workspace)) > 8 and right:
-                return "never", 0
-        return card.why, failed
-
-    assert until_paused(right=True) == ("never", 0)
-    assert until_paused(right=False) == ("paused", 3)
-    assert rating.why_paused(workspace, "one", "ana").startswith(
-        "3 of your answers to items with a known answer were not as expected. Please ask"
-    )
-    clock.forward(seconds=1)
-    studies.let_on(workspace, "one", "ana", "lead")
-    clock.forward(seconds=1)
-    assert until_paused(right=False) == ("paused", 3)
-    assert isinstance(take(workspace, "ben"), Card)
-
-
-def test_warm_up_items_pause_nobody(workspace):
-    warm = [row(n, kind="warm-up", expected=GOOD) for n in range(20, 25)]
-    make(workspace, COMPARE.model_copy(update={"pause_gold": 1}), items=1, rows=warm)
-    for _ in warm:
-        answer(workspace, "ana", 4)
-    assert rating.why_paused(workspace, "one", "ana") == ""
-    assert isinstance(take(workspace, "ana"), Card)
-
-
-# ---- progress
-
-
-def test_progress_and_pace_are_those_of_the_rater(workspace, clock):
-    make(workspace, RATE.model_copy(update={"overlap": 2}), items=4)
-    assert rating.status(workspace, "one", "ana") == Status(0, 4, 0, None)
-    for seconds in (10, 30, 20):
-        card = take(workspace, "ana")
-        fill(workspace, card)
-        clock.forward(seconds=seconds)
-        submit(workspace, card)
-    assert rating.status(workspace, "one", "ana") == Status(3, 1, 0, 20.0)
-    assert rating.status(workspace, "one", "ben") == Status(0, 4, 0, None)
-    everything(workspace, "ben")
-    assert rating.status(workspace, "one", "cat") == Status(0, 1, 0, None)
-    rating.undo(workspace, "one", "ben")
-    assert rating.status(workspace, "one", "ben")[:2] == (3, 1)
-    everything(workspace, "ben")
-    everything(workspace, "ana")
-    assert [rating.status(workspace, "one", person)[:2] for person in ("ana", "ben", "cat")] == [(4, 0), (4, 0), (0, 0)]
-
-
-def test_what_is_left_falls_by_one_with_every_answer_so_that_nobody_can_tell_gold(workspace):
-    rows = [row(n, kind="gold", expected=GOOD) for n in range(20, 40)]
-    make(workspace, COMPARE.model_copy(update={"gold_share": 0.25}), items=12, rows=[*rows, row(50, kind="warm-up")])
-    left, kinds = [rating.status(workspace, "one", "ana").left], Counter()
-    while isinstance(card := take(workspace, "ana"), Card):
-        kinds[card.claim.kind] += 1
-        fill(workspace, card)
-        submit(workspace, card)
-        left.append(rating.status(workspace, "one", "ana").left)
-    assert left == list(range(17, -1, -1))
-    assert kinds == {"item": 12, "gold": 4, "warm-up": 1}  # a quarter of 16
-
-
-def test_a_second_look_at_an_answer_is_no_haste(workspace, clock):
-    make(workspace, COMPARE.model_copy(update={"pause_seconds": 5}), items=14)
-    done = []
-    for _ in range(12):
-        card = take(workspace, "ana")
-        clock.forward(seconds=40)
-        fill(workspace, card)
-        assert submit(workspace, card) == Outcome.RECORDED
-        done.append(card.item.item_id)
-    for item_id in done[:8]:
-        card = rating.reopen(workspace, "one", "ana", item_id)
-        clock.forward(seconds=2)
-        assert submit(workspace, card) == Outcome.RECORDED
-    assert rating.why_paused(workspace, "one", "ana") == ""
-    assert workspace.answers.spent("one", "ana")[done[0], "ana"] == 42
-
-
-def test_a_submit_from_a_tab_that_shows_other_values_records_nothing(workspace):
-    make(workspace, BOTH, items=1)
-    card = take(workspace, "ana")
-    fill(workspace, card, 2)
-    shown = take(workspace, "ana")  # one tab shows this, another changes a value
-    rating.press(workspace, card.claim.claim_id, "ana", shown.version, card.questions[0].key, 5)
-    assert rating.submit(workspace, card.claim.claim_id, "ana", version=shown.version) == Outcome.STALE
-    assert standing(workspace) == []
-    assert rating.submit(workspace, card.claim.claim_id, "ana", version=shown.version + 1) == Outcome.RECORDED
-
-
-def test_a_press_on_a_card_drawn_before_the_questions_were_changed_records_nothing(workspace):
-    make(workspace, RATE, items=1)
-    card = take(workspace, "ana")
-    turned = tuple(one.model_copy(update={"anchors": one.anchors[::-1]}) for one in RATE.aspects)
-    redesign(workspace, aspects=turned)
-    press = (workspace, card.claim.claim_id, "ana", card.version, card.questions[0].key, 5)
-    assert rating.press(*press, asked=card.asked) == Outcome.STALE
-    assert take(workspace, "ana").values == {}
-    assert rating.press(*press, asked=take(workspace, "ana").asked) == Outcome.RECORDED
-
-
 def test_a_skip_keeps_its_reason_and_the_note(workspace):
     make(workspace, items=1)
     card = take(workspace, "ana")
@@ -1088,33 +705,3 @@ def test_a_skip_keeps_its_reason_and_the_note(workspace):
     assert rating.skip(workspace, card.claim.claim_id, "ana", "Another reason, see my note")
     (skip,) = workspace.answers.skips("one")
     assert skip["why"] == "Another reason, see my note: half of it is in Latin"
-
-
-def test_an_item_without_its_texts_is_handed_to_nobody(workspace):
-    (known,) = make(workspace, items=1)
-    unknown = NewItem("f" * 32, "x", (), (NewResponse("a", Response("", "(not given)"), given=False),))
-    workspace.studies.add_items("one", [unknown], None)
-    assert everything(workspace, "ana") == [known]
-    assert set(workspace.studies.contents("one")) == {known, "f" * 32}
-    assert workspace.studies.contents("one")[known] == workspace.studies.content(known)
-
-
-def test_a_claim_that_is_being_written_outlives_an_import(workspace):
-    make(workspace, items=2)
-    store, claim = workspace.answers, workspace.answers.claim
-
-    class Slow:
-        """The store, to which an import comes in between a claim and its writing."""
-
-        def __getattr__(self, name):
-            return getattr(store, name)
-
-        def claim(self, one):
-            workspace.raters.reload()
-            claim(one)
-
-    workspace.raters._store = Slow()
-    card = take(workspace, "ana")
-    fill(workspace, card)
-    assert submit(workspace, card) == Outcome.RECORDED
-    assert standing(workspace) == [(card.item.item_id, "ana")]

@@ -183,6 +183,105 @@ def test_a_double_click_decides_one_pair_and_a_key_held_down_one_more(desk):
         assert [question for question, *_ in standing(workspace)] == ["Question 0?", "Question 1?", "Question 2?"]
 
 
+_WITH_THE_NEXT_CARD = """([first, key]) => {  // a press that comes when the next card was painted, too soon to have read it
+    window.tooSoon = null;
+    const press = () => {
+        window.tooSoon = performance.now() < window.elephantKeys.opens;
+        for (const one of ["keydown", "keyup"]) {
+            document.body.dispatchEvent(new KeyboardEvent(one, {...key, bubbles: true, cancelable: true}));
+        }
+    };
+    const after = (frames) => requestAnimationFrame(() => frames ? after(frames - 1) : press());
+    new MutationObserver((_, watch) => {
+        if (window.drawn() === first || window.drawn() === "") return;
+        watch.disconnect();
+        after(2);
+    }).observe(document.body, {childList: true, subtree: true});
+}"""
+
+
+def answered_with_a_press_behind(person: Person, key: str, behind: dict[str, object]) -> bool:
+    """Answer a card by key, with another press as the next one was painted; whether that one came too soon to count."""
+    person.page.evaluate(_WITH_THE_NEXT_CARD, [person.whole(), behind])
+    person.press(key)
+    person.page.wait_for_function("window.tooSoon !== null")
+    helped(person)
+    return bool(person.page.evaluate("window.tooSoon"))
+
+
+@pytest.mark.parametrize(
+    ("key", "verdict"),
+    [
+        ({"key": "t"}, "toxic"),
+        ({"key": "е", "code": "KeyT"}, "toxic"),  # Russian: the key where T is
+        ({"key": "&", "code": "Digit1", "keyCode": 49}, ""),  # French: the key of 1
+    ],
+)
+def test_a_press_too_soon_does_not_count_whatever_the_keyboard_is_labelled(desk, key, verdict):
+    ana = desk.person("ana")
+    too_soon = answered_with_a_press_behind(ana, "0", key)
+    expected = ["vague"] if too_soon else ["vague", verdict]
+    see(ana, f"{len(expected)} done")
+    ana.whole()
+    ana.page.evaluate(
+        "(key) => document.body.dispatchEvent(new KeyboardEvent('keydown', {...key, bubbles: true, cancelable: true}))", key
+    )
+    see(ana, f"{len(expected) + 1} done")  # a press in time does
+    with desk.stored() as workspace:
+        found = [one.verdict for one in workspace.verdicts.standing()]
+        assert (found[0], len(found)) == ("vague", len(expected) + 1)
+        assert found[-1] == (verdict or found[-1])
+
+
+def test_undo_counts_at_once_and_pressed_twice_or_held_down_takes_back_one_answer(desk):
+    ana = desk.person("ana")
+    for key in "120":
+        ana.press(key)
+    answered_with_a_press_behind(ana, "t", {"key": "u"})
+    see(ana, "3 done, 9 left")
+    assert asked(ana) == "Question 3?"
+    ana.at_once(lambda: [ana.page.keyboard.press("u") for _ in range(2)])
+    see(ana, "2 done, 10 left")
+    ana.rest()
+    assert asked(ana) == "Question 2?"
+
+    def held_down() -> None:  # it repeats
+        for _ in range(20):
+            ana.page.keyboard.down("u")
+            ana.page.wait_for_timeout(33)
+        ana.page.keyboard.up("u")
+
+    ana.at_once(held_down)
+    see(ana, "1 done, 11 left")
+    ana.rest()
+    with desk.stored() as workspace:
+        assert [question for question, *_ in standing(workspace)] == ["Question 0?"]
+
+
+def test_space_and_enter_press_the_button_that_was_gone_to_by_tab(desk):
+    ana = desk.person("ana")
+
+    def gone_to(name: str) -> None:
+        ana.page.locator(f'[class*="st-key-{name}-{ana.whole()}"] button').first.focus()
+        ana.page.keyboard.press("Shift+Tab")
+        ana.page.keyboard.press("Tab")
+
+    gone_to("press-difference")
+    ana.page.keyboard.press("Space")
+    ana.page.locator(".er del").first.wait_for()
+    assert asked(ana) == "Question 0?"  # not skipped
+    gone_to("toxic")
+    ana.page.keyboard.press("Enter")
+    see(ana, "1 done, 11 left")
+    assert asked(ana) == "Question 1?"
+    ana.page.locator(f'[class*="st-key-press-difference-{ana.whole()}"] button').click()
+    ana.page.locator(".er del").first.wait_for(state="detached")
+    ana.press("Space")  # clicked, not gone to by Tab: the shortcut
+    assert asked(ana) == "Question 2?"
+    with desk.stored() as workspace:
+        assert standing(workspace) == [("Question 0?", "ana", "toxic")]
+
+
 _SETTLES = """document.querySelector('[class*="st-key-same-"]:not([data-retained="true"])').className"""
 _SETTLES_WHOLE = """document.querySelector('[class*="st-key-same-"]:not([data-retained="true"])')
     && window.elephantKeys && window.elephantKeys.opens > 0 && performance.now() >= window.elephantKeys.opens"""
@@ -199,6 +298,8 @@ def test_three_presses_at_once_settle_one_disputed_pair(tmp_path, browser):
     with serving(folder) as server:
         lead = Person(browser, server, "lead").open("adjudicate")
         before = ""
+        lead.page.get_by_text("Show names").click()
+        lead.page.wait_for_function("document.activeElement === document.body")  # the switch keeps no key to itself
         for left in (3, 2):
             see(lead, f"1 of {left}")
             lead.rest()

@@ -107,6 +107,12 @@ def test_a_token_is_read_from_the_environment_and_stored_nowhere(server: Server,
     assert server.headers[0]["Authorization"] == "Bearer secret-1"
     stored = family("endpoint", {"address": server.address, "token_variable": "REWARD_TOKEN"}).model_dump_json()
     assert "secret-1" not in stored
+    for said in (b"your key is secret-1", b"x" * 75 + b"secret-1", {"key": "secret-1"}, {"scores": ["secret-1"] * 10}):
+        server.answers = lambda _, said=said: (200, said)
+        assert "sec" not in refusal(server, token_variable="REWARD_TOKEN")
+    with pytest.raises(ValueError, match="expected the name of an environment variable that holds the token"):
+        scorer(server, token_variable="secret-1")
+    server.answers = lengths
     scorer(server).score(PROMPTS, RESPONSES)
     assert "Authorization" not in server.headers[-1]
 
@@ -170,7 +176,7 @@ def test_a_server_that_breaks_off_in_the_middle_of_an_answer_is_given_up(server:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b"<html>", "answered b'<html>': expected JSON"),
+        (b"<html>", "answered '<html>': expected JSON"),
         ([1, 2], "answered '[1, 2]': expected {'scores': [...]}"),
         ({"rewards": [1]}, "expected {'scores': [...]}"),
         ({"scores": [1.0] * 9}, "gave 9 scores for 10 responses"),

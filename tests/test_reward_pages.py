@@ -16,6 +16,7 @@ from curation import benchmark, benchmark_report, people, pitfalls_report, proxi
 from curation.probes import PROBES
 from curation.release import Policy, release
 from curation.workspace import Workspace
+from tests.aligned import aligned
 from tests.browser import Person, chromium, serving
 from tests.conftest import Clock, done_here, flag_pairs, hh, import_rows, numbered
 from tests.raters import answer_all, item, set_up
@@ -188,6 +189,19 @@ def test_an_empty_workspace_says_what_to_do_and_lets_a_model_be_registered(empty
     model = empty.workspace.scores.model("server")
     assert (model.family, json.loads(model.settings), model.person) == ("endpoint", {"address": "http://127.0.0.1:9"}, "eve")
     assert at.dataframe[0].value["reward model"].tolist() == ["length", "server"]
+    at.text_input(key="register-name").set_value("gpt")
+    at.selectbox(key="register-family").set_value("judge").run()
+    folded = {one.key for one in at.expander[0].text_input}
+    assert "register-judge-instructions" in folded
+    for name, value in (("address", "https://host/v1"), ("model", "wise")):  # both ways to a judge are seen at once
+        assert f"register-judge-{name}" not in folded
+        at.text_input(key=f"register-judge-{name}").set_value(value)
+    at.run()
+    at.button(key="register").click().run()
+    assert [one.value for one in at.error] == []
+    assert at.dataframe[0].value["what it is"].tolist() == [
+        "length", "endpoint · http://127.0.0.1:9", "judge · wise at https://host/v1",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("view", [one for one in VIEWS if one != "Reward models"])
@@ -253,6 +267,22 @@ def test_a_dataset_is_scored_by_the_form_then_probed_and_then_nothing_is_left(em
     show(empty, "Pitfalls")
     assert "length: probes of dataset small." in words(empty)
     assert len(runs.all_runs(empty.workspace)) == 3
+
+
+def test_what_policies_answered_is_scored_by_the_form(empty):
+    for name in ("one", "two"):
+        aligned(empty.workspace, name, {"gold": lambda *_: 1.0})
+    at = show(empty, "Reward models")
+    at.selectbox(key="score-model").set_value("length").run()
+    assert at.selectbox(key="score-what").value == "policies"
+    at.button(key="score").click().run()
+    assert [one.value.replace("\\", "") for one in at.error] == [
+        "a scoring wants a dataset or a study: expected dataset=NAME or study=NAME, one of them, or policies=NAMES"
+    ]
+    at.multiselect(key="score-policies").set_value(["two", "one"]).run()
+    at.selectbox(key="score-of-policies-points").set_value("last").run()
+    at.button(key="score").click().run()
+    assert [one.value.replace("\\", "") for one in at.success] == ["policies two, one by length: 8 scored"]
 
 
 def test_a_run_that_fails_is_told_on_the_page_that_started_it(empty):

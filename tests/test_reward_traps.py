@@ -261,21 +261,24 @@ def test_a_template_whose_date_cannot_be_fixed_is_told(kind: str, tmp_path: Path
 
 @pytest.mark.parametrize("kind", ["llama", "deberta-v2"])
 def test_numbers_kept_of_other_tokens_are_not_taken_up_again(kind: str, tmp_path: Path) -> None:
-    works = {}
+    works, joined = {}, []
     for day in ("01 Nov 2026", "02 Nov 2026"):
         tiny_tokenizer(tmp_path, chat_template=DATED.replace("{{ day }}", day), adds="pair" if kind == "deberta-v2" else "bos")
         tiny_classifier(tmp_path, kind=kind)
         works[day] = classifier(tmp_path).prepare(PROMPTS, RESPONSES)
+        members = [{"family": "classifier", "source": str(tmp_path)}, {"family": "length"}]
+        joined.append(loaded({"family": "ensemble", "members": members}).prepare(PROMPTS, RESPONSES).digest)
     first, second = works.values()
     assert [one.places for one in first.batches] == [one.places for one in second.batches]
     assert first.digest != second.digest
     again = classifier(tmp_path)
     assert again.prepare(PROMPTS, RESPONSES).digest == second.digest
     assert again.prepare(PROMPTS, RESPONSES[::-1]).digest != second.digest
+    assert len({*joined}) == 2
     path = tmp_path / "done.jsonl"
     kept = score._Kept(path, first)
     numbers = first.run(0).tolist()
-    kept.add(0, numbers)
+    kept.add(0, numbers, {})
     kept.close()
     same = score._Kept(path, first)
     same.close()

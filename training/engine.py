@@ -62,16 +62,23 @@ def watch(run: Run) -> State:
 
 
 def cancel(run: Run, *, patience: float | None = None) -> State:
-    """Ask a run to stop, and stop it when it does not within so many seconds: 5, or 30 where it has to stop jobs of its own,
-    which would go on without it. What it has finished is kept and `resume` goes on from there."""
+    """Ask a run to stop, and stop it when it does not within so many seconds: 5, or 30 where it has to stop jobs of its own.
+    What it has finished is kept and `resume` goes on from there. Jobs that outlived it are stopped too."""
+    jobs = [Run(file.parent) for file in run.folder.parent.glob(f"{run.run_id}.*/state.json")]
+    state = _cancelled(run, patience if patience is not None else 30.0 if jobs else 5.0)
+    for job in jobs:
+        if watch(job).status == "running":
+            cancel(job)
+    return state
+
+
+def _cancelled(run: Run, patience: float) -> State:
     state = watch(run)
     if state.status in OVER:
         return state
     if state.status == "queued":
         return _ended(run, state, "cancelled", None)
     run.stop.touch()
-    if patience is None:
-        patience = 30.0 if any(run.folder.parent.glob(f"{run.run_id}.*")) else 5.0
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         state = watch(run)

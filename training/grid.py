@@ -113,7 +113,8 @@ class _Queue:
                 continue
             spoilt = next((each for each in job.after if self._is_lost(each)), None)
             if spoilt is not None:
-                self._drop(one, f"it needs what {self._states[spoilt].title} makes, which {self._states[spoilt].status}")
+                ended = {"failed": "failed", "cancelled": "was cancelled"}[self._states[spoilt].status]
+                self._drop(one, f"it needs what {self._states[spoilt].title} makes, which {ended}")
             elif all(self._states[each].status == "done" for each in job.after):
                 self._start(one)
         self._note_waiting()
@@ -137,9 +138,9 @@ class _Queue:
             return None
         guessed = sum(self._jobs[one].seconds for one in self._took)
         factor = sum(self._took.values()) / guessed if guessed else 1.0
-        waiting = sum(job.seconds for one, job in self._jobs.items() if self._waits(one) and one not in self._at) * factor
-        running = sum(self._left_of(one, factor) for one in self._at)
-        return (waiting + running) / self._at_most
+        waiting = [job.seconds * factor for one, job in self._jobs.items() if self._waits(one) and one not in self._at]
+        lefts = [*waiting, *(self._left_of(one, factor) for one in self._at)]
+        return max(sum(lefts) / self._at_most, max(lefts, default=0.0))
 
     def stop(self) -> None:
         """Cancel everything that waits or runs."""
@@ -170,8 +171,9 @@ class _Queue:
         return state.status in ("failed", "cancelled") or (state.status == "running" and self._runs[one].stop.exists())
 
     def _waits(self, one: str) -> bool:
-        """Whether it is still to be started by this process."""
-        return self._states[one].status == "queued" or one in self._again
+        """Whether it is still to be started by this process: what somebody else resumed, and is done, is not."""
+        status = self._states[one].status
+        return status == "queued" or (one in self._again and status != "done")
 
     def _is_lost(self, one: str) -> bool:
         return self._states[one].status in ("failed", "cancelled") and one not in self._again

@@ -73,13 +73,15 @@ class Learning(Looked):
     """What every run is told that trains a policy."""
 
     max_steps: int = Field(0, ge=0, description="stop after so many steps; 0: no limit")
-    learning_rate: float = Field(0.0, ge=0, lt=1, description="0: what suits the algorithm, more with LoRA. It falls to 0")
+    learning_rate: float = Field(
+        0.0, ge=0, lt=1, description="the highest, it falls to 0; 0: what suits the algorithm, more with LoRA"
+    )
     batch: int = Field(8, ge=1, description="prompts (or pairs) computed at once")
     accumulate: int = Field(1, ge=1, description="batches that make a step of the optimiser")
     lora_rank: int = Field(
         16,
         ge=0,
-        description="train low-rank changes (LoRA) of this rank, the start switched on when they are off; 0: all weights",
+        description="train low-rank changes (LoRA) of this rank, without which it is its start again; 0: all weights",
     )
     look_every: int = Field(
         0, ge=0, description="steps between two looks at held-out prompts; 0: at the start and the end alone"

@@ -113,7 +113,7 @@ class Learner:
             self.policy, self.head, answers, scores, settings, kl=self.control.weight, share=self.share
         )  # fmt: skip
         numbers = self._measured(answers, rollout, len(places))
-        self._check_kl(numbers["kl"])
+        check_kl(numbers["kl"], self.done + 1, settings, self.rate)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * (1 - self.done / self.steps)  # falls to 0, linearly
         numbers |= {"learning_rate": self.optimizer.param_groups[0]["lr"], "kl_weight": self.control.weight}
@@ -153,9 +153,6 @@ class Learner:
         says = self.share.any(any(text.strip() for text in answers.texts))
         self._empty = 0 if says else self._empty + 1
         check_words(self._empty, self.done + 1, self.settings, self.rate)
-
-    def _check_kl(self, kl: float) -> None:
-        check_kl(kl, self.done + 1, self.settings, self.rate)
 
     # ---- what is learned
 

@@ -76,7 +76,7 @@ def score(run: Run) -> None:
     _write(run.output / (PREFERENCES if isinstance(model, Comparer) else SCORES), table)
     summary = {
         "reward_model": settings.reward_model, "texts": len(values), "truncated": cut, "tokens": work.tokens,
-        "seconds": round(seconds, 3), "notes": [*work.notes, *work.counts()],
+        "seconds": round(seconds, 3), "notes": [*work.notes, *work.counts()], "found": work.counts(none_too=False),
     }  # fmt: skip
     write_json(run.output / SUMMARY, summary)
     words = f"{len(values):,} scored" + (f", {cut:,} cut to the model's length" if cut else "")

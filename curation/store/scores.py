@@ -1,9 +1,10 @@
 """Store of reward models and of what they say: a score for a response, or a preference between two."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
@@ -33,7 +34,8 @@ class RewardModel(NamedTuple):
 
 
 class ScoreRun(NamedTuple):
-    """A scoring that was taken in. `what` is JSON, what was scored; `tokens` and `seconds` what it took."""
+    """A scoring that was taken in. `what` is JSON, what was scored and under "found" what to know of its numbers; `tokens` and
+    `seconds` what it took."""
 
     run_id: str
     reward_model: str
@@ -116,6 +118,11 @@ class ScoreStore:
             raise ValueError(f"what run {run.run_id} wrote cannot be read: {str(error).strip().splitlines()[0]}") from None
         self.generation += 1
 
+    def to_know(self, model: str) -> list[tuple[dict[str, Any], str]]:
+        """What scorings by a reward model found, such as answers without a verdict: what was scored, and the words."""
+        told = [json.loads(one.what) for one in self.runs() if one.reward_model == model]
+        return [(one, "; ".join(one["found"])) for one in told if one.get("found")]
+
     def runs(self) -> list[ScoreRun]:
         """The scorings that were taken in, the oldest first."""
         return [ScoreRun(*row) for row in self._db.rows("SELECT * FROM score_runs ORDER BY taken_at, run_id")]
@@ -129,10 +136,18 @@ class ScoreStore:
         """The ids of the prompts a reward model was trained on; none where it was not trained here."""
         return {one for (one,) in self._db.rows("SELECT prompt_id FROM trained_on WHERE reward_model = $1", [model])}
 
-    def spread(self, model: str) -> tuple[float, float] | None:
-        """Mean and standard deviation of all scores of a reward model; None of fewer than two, and where all are alike."""
-        ((mean, sd),) = self._db.rows("SELECT avg(score), stddev_samp(score) FROM scores WHERE reward_model = $1", [model])
-        return (float(mean), float(sd)) if sd else None
+    def spreads(self, models: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """Mean and standard deviation of the scores of each of these reward models, over the responses that all of them have
+        scored, without which they could not be compared; none of a model that scores these alike, or fewer than two."""
+        rows = self._db.rows(
+            """
+            WITH theirs AS (SELECT * FROM scores WHERE list_contains($models, reward_model)),
+            shared AS (SELECT response_id FROM theirs GROUP BY ALL HAVING count(DISTINCT reward_model) = $count)
+            SELECT reward_model, avg(score), stddev_samp(score) FROM theirs JOIN shared USING (response_id) GROUP BY ALL
+            """,
+            {"models": list(models), "count": len(set(models))},
+        )
+        return {name: (float(mean), float(sd)) for name, mean, sd in rows if sd}
 
     def scored_in(self, study: str) -> set[str]:
         """The reward models that have said anything of a study's responses."""

@@ -23,6 +23,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+class Refused(ValueError):
+    """A server does not answer this, however often it is asked."""
+
+
 class Server:
     """What is behind an address. `what` names it in messages ("the endpoint"); `sleep` is given seconds."""
 
@@ -38,7 +42,8 @@ class Server:
             self._headers["Authorization"] = f"Bearer {token}"
 
     def answer(self, body: bytes) -> bytes:
-        """What the server answers. Raises ValueError where it refuses, or gives no answer in so many tries.
+        """What the server answers. Raises Refused where it does not want to, ValueError where it gives no answer in so many
+        tries.
 
         One that says how long to wait (Retry-After) is left alone so long; that counts as no try.
         """
@@ -50,8 +55,8 @@ class Server:
                     return bytes(answer.read())
             except HTTPError as error:
                 seen = self._words(error)
-                if error.code < 500 and error.code != 429:
-                    raise ValueError(f"{self.name} refused the request: {seen}") from None
+                if error.code < 500 and error.code not in (408, 429):  # too slow, too much at once
+                    raise Refused(f"{self.name} refused the request: {seen}") from None
                 told = pause(error.headers.get("Retry-After"), self._now())
             except (URLError, HTTPException, OSError) as error:
                 seen = self.without_token(str(getattr(error, "reason", "") or error) or type(error).__name__)
@@ -88,6 +93,13 @@ def checked_address(address: str) -> str:
     if parts.username or parts.password:
         raise ValueError("expected an address without a password: name an environment variable as token_variable")
     return address
+
+
+def checked_variable(name: str) -> str:
+    """The name of an environment variable, or "". Raises ValueError for what is none, such as the token itself."""
+    if name and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("expected the name of an environment variable that holds the token, not the token itself")
+    return name
 
 
 def token_of(variable: str) -> str:

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
-from training.rewards.asked import Server, checked_address, token_of
+from training.rewards.asked import Server, checked_address, checked_variable, token_of
 from training.rewards.base import Batch, Conversation, Family, Numbers, Scorer, Work
 
 
@@ -38,6 +38,11 @@ class Endpoint(Family):
     @classmethod
     def _is_http(cls, address: str) -> str:
         return checked_address(address)
+
+    @field_validator("token_variable")
+    @classmethod
+    def _is_a_name(cls, variable: str) -> str:
+        return checked_variable(variable)
 
     def memory(self) -> int:
         return 0
@@ -66,7 +71,7 @@ class _Asked(Scorer):
 
     def _scores(self, prompts: Sequence[Conversation], responses: Sequence[Conversation]) -> Numbers:
         asked = {"prompts": [_turns(one) for one in prompts], "responses": [_response(one) for one in responses]}
-        return _read(self._server.answer(json.dumps(asked).encode()), len(prompts), self._server.name)
+        return _read(self._server.answer(json.dumps(asked).encode()), len(prompts), self._server)
 
 
 def _turns(conversation: Conversation) -> list[dict[str, str]]:
@@ -77,18 +82,24 @@ def _response(response: Conversation) -> str | list[dict[str, str]]:
     return response[0].content if len(response) == 1 else _turns(response)
 
 
-def _read(body: bytes, count: int, server: str) -> Numbers:
+def _read(body: bytes, count: int, server: Server) -> Numbers:
     """The scores of an answer. Raises ValueError where it holds others than `count` finite numbers."""
     try:
         answer = json.loads(body)
     except ValueError:
-        raise ValueError(f"{server} answered {body[:80]!r}: expected JSON") from None
+        raise ValueError(f"{server.name} answered {_shown(body.decode(errors='replace'), server)}: expected JSON") from None
     scores = answer.get("scores") if isinstance(answer, dict) else None
     if not isinstance(scores, list):
-        raise ValueError(f"{server} answered {str(answer)[:80]!r}: expected {{'scores': [...]}}")
+        raise ValueError(f"{server.name} answered {_shown(str(answer), server)}: expected {{'scores': [...]}}")
     if len(scores) != count:
-        raise ValueError(f"{server} gave {len(scores):,} scores for {count:,} responses")
+        raise ValueError(f"{server.name} gave {len(scores):,} scores for {count:,} responses")
     for place, one in enumerate(scores):
         if isinstance(one, bool) or not isinstance(one, int | float) or not math.isfinite(one):
-            raise ValueError(f"{server} gave {one!r} as score {place + 1} of {count:,}: expected a number")
+            seen = server.without_token(repr(one))[:80]
+            raise ValueError(f"{server.name} gave {seen} as score {place + 1} of {count:,}: expected a number")
     return np.array(scores, np.float64)
+
+
+def _shown(answer: str, server: Server) -> str:
+    """The beginning of an answer, without the token it may repeat."""
+    return repr(server.without_token(answer)[:80])

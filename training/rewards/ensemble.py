@@ -95,7 +95,8 @@ class _EnsembleScorer(Scorer):
             truncated[list(group)] = np.logical_or.reduce([one.truncated for one in some])
         batches = [Batch(tuple(group), sum(one.tokens for one in some)) for group, some in zip(groups, works, strict=True)]
         notes = dict.fromkeys(note for some in works for one in some for note in one.notes)
-        return Work(batches, lambda number: self._joined([one.all() for one in works[number]]), truncated, list(notes))
+        digest = " ".join(one.digest for some in works for one in some).strip()
+        return Work(batches, lambda number: self._joined([one.all() for one in works[number]]), truncated, list(notes), digest)
 
     def _joined(self, members: Sequence[Numbers]) -> Numbers:
         """(members, texts) to one number a text, eq. 4 to 6 of arXiv 2310.02743: mean, min, or mean - weight x variance."""

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from training.rewards.asked import Server, checked_address, token_of
+from training.rewards.asked import Server, checked_address, checked_variable, token_of
 from training.rewards.base import Comparer, Weighted
 from training.rewards.judge_question import INSTRUCTIONS
 
@@ -60,6 +60,11 @@ class Judge(Weighted):
         if "?" in address or "#" in address:
             raise ValueError("expected an address without ? and #: name an environment variable as token_variable for a key")
         return checked_address(address).rstrip("/") if address else ""
+
+    @field_validator("token_variable")
+    @classmethod
+    def _is_a_name(cls, variable: str) -> str:
+        return checked_variable(variable)
 
     @model_validator(mode="after")
     def _one_way(self) -> "Judge":

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from training.rewards import judge_question
-from training.rewards.asked import Server, in_parallel
+from training.rewards.asked import Refused, Server, in_parallel
 from training.rewards.base import Batch, Comparer, Conversation, Numbers, Work
 from training.rewards.judge_question import Material, joined, material, question, verdict
 from training.run import say
@@ -22,11 +22,13 @@ _SHOWN, _END = 5, 200  # answers without a verdict that are written into the log
 
 
 class Said(NamedTuple):
-    """What a judge said: P(response A is better), None without a verdict; its last words; the name it gives itself."""
+    """What a judge said: P(response A is better), None without a verdict; its last words, or those of a server that `refused`
+    the question; the name it gives itself."""
 
     better: float | None
     words: str
     model: str
+    refused: bool = False
 
 
 class ServedJudge(Comparer):
@@ -43,6 +45,7 @@ class ServedJudge(Comparer):
         size = _PAIRS * self._at_once
         cuts = [range(at, min(at + size, len(found))) for at in range(0, len(found), size)]
         unread = f"of {2 * len(found):,} answers held no verdict in {self._tries} tries: a tie in that order"
+        refused = f"of {2 * len(found):,} questions were refused by the server, which answers others: a tie in that order"
         turned = judge_question.turned(len(found))
         counted = Counter({unread: 0, turned: 0})
 
@@ -51,9 +54,10 @@ class ServedJudge(Comparer):
             said = in_parallel(self._said, [*some, *(one.turned() for one in some)], at_once=self._at_once)
             for one in said:
                 if one.better is None:
-                    counted[unread] += 1
-                    if counted[unread] <= _SHOWN:
-                        say(f"no verdict in an answer that ends: {one.words[-_END:]!r}")
+                    why = refused if one.refused else unread
+                    counted[why] += 1
+                    if counted[why] <= _SHOWN:
+                        say(one.words if one.refused else f"no verdict in an answer that ends: {one.words[-_END:]!r}")
                 if one.model not in ("", self._request["model"]):
                     counted[f"answers were by {one.model}, as the server says"] += 1
             better = np.array([0.5 if one.better is None else one.better for one in said])
@@ -83,12 +87,23 @@ class ServedJudge(Comparer):
         more: list[dict[str, str]] = []
         said = Said(None, "", "")
         for _ in range(self._tries):
-            said = self._completed([*asked, *more])
+            try:
+                said = self._completed([*asked, *more])
+            except Refused as refusal:
+                self._check_answers(refusal)
+                return Said(None, str(refusal), "", refused=True)
             if said.better is not None:
                 break
             answered = [{"role": "assistant", "content": said.words}, {"role": "user", "content": judge_question.AGAIN}]
             more = answered if said.words.strip() else []
         return said
+
+    def _check_answers(self, refusal: Refused) -> None:
+        """Raise this where the server refuses the shortest question too. Else it was that one: too long, or what it says."""
+        try:
+            self._completed([{"role": "user", "content": judge_question.AGAIN}])
+        except ValueError:
+            raise refusal from None
 
     def _completed(self, messages: Sequence[Mapping[str, str]]) -> Said:
         body = self._server.answer(json.dumps({**self._request, "messages": messages}).encode())
