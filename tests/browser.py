@@ -220,11 +220,20 @@ class Person:
 
     def surely(self, key: str, done: str) -> None:
         """Press a key on a whole card and wait until this JavaScript is true. A key can be lost while something is drawn: then
-        the page sends no press, and like a person we press again. A press that was sent is only waited for."""
+        the page sends no press, or that of a card the server has just taken away, and like a person we press again."""
+        from playwright.sync_api import TimeoutError as TookTooLong
+
         for _ in range(4):
             self.whole()
-            if self.page.evaluate(done) or self._took(lambda: self.page.keyboard.press(key), done):
-                break
+            if self.page.evaluate(done):
+                return
+            if not self._took(lambda: self.page.keyboard.press(key), done):
+                continue
+            try:
+                self.page.wait_for_function(done, timeout=20_000)
+            except TookTooLong:
+                continue
+            return
         self.page.wait_for_function(done)
 
     def at_once(self, press: Callable[[], object]) -> None:
