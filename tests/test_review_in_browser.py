@@ -134,7 +134,7 @@ def test_five_presses_at_once_never_decide_a_pair_that_was_not_on_the_screen(des
     helped(ana)  # once this is done they are all over
     ana.rest()
     pressed = ana.page.evaluate("window.pressed")
-    assert len(pressed) == 5
+    assert 1 <= len(pressed) <= 5  # those stopped by the page do not come this far
     painted = {one["claim"]: one for one in reversed(ana.page.evaluate("window.painted"))}
     next_one = asked(ana)
     with desk.stored() as workspace:
