@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from training.reward_ensemble import HOWS
 
@@ -79,20 +79,13 @@ class Alignment(BaseModel):
     def _as_text(cls, given: Any) -> Any:
         return ",".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
 
-    @field_validator("algorithms")
+    @field_validator("algorithms", "ensembles")
     @classmethod
-    def _known(cls, given: str) -> str:
+    def _known(cls, given: str, about: ValidationInfo) -> str:
+        what, known = ("algorithm", ALGORITHMS) if about.field_name == "algorithms" else ("ensemble", HOWS)
         for one in listed(given):
-            if one not in ALGORITHMS:
-                raise ValueError(f"there is no algorithm {one!r}: expected some of {', '.join(ALGORITHMS)}")
-        return given
-
-    @field_validator("ensembles")
-    @classmethod
-    def _joined(cls, given: str) -> str:
-        for one in listed(given):
-            if one not in HOWS:
-                raise ValueError(f"there is no ensemble {one!r}: expected some of {', '.join(HOWS)}")
+            if one not in known:
+                raise ValueError(f"there is no {what} {one!r}: expected some of {', '.join(known)}")
         return given
 
     @field_validator("seeds")

@@ -29,6 +29,8 @@ FLAGS = (
 # are marked as given;
 # and how often the page sent the server a press of one of the card's buttons, by whatever key or click
 _WATCH = r"""
+    window.keysDown = [];  // those too that the page then stops
+    addEventListener("keydown", (event) => window.keysDown.push(event.key), true);
     window.pressesSent = 0;
     const send = WebSocket.prototype.send;
     WebSocket.prototype.send = function (message) {
@@ -235,6 +237,13 @@ class Person:
                 continue
             return
         self.page.wait_for_function(done)
+
+    def hold(self, key: str, *, times: int = 20) -> None:
+        """Hold a key down: it repeats so many times, 33 ms apart."""
+        for _ in range(times):
+            self.page.keyboard.down(key)
+            self.page.wait_for_timeout(33)
+        self.page.keyboard.up(key)
 
     def at_once(self, press: Callable[[], object]) -> None:
         """Press keys in any way on a whole card, again where all of them were lost: then the page has sent none."""

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -55,6 +56,16 @@ def workspace(tmp_path: Path, clock: Clock) -> Iterator[Workspace]:
     opened = Workspace(tmp_path / "workspace", clock=clock)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def nothing_left_running(workspace: Workspace) -> Iterator[None]:
+    """Whatever a test leaves at work ends with it."""
+    yield
+    for state in workspace.runs.glob("*/state.json"):
+        pid = Run(state.parent).state().pid
+        if engine.watch(Run(state.parent)).status == "running" and pid not in (None, os.getpid()):
+            os.killpg(pid, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -213,12 +213,18 @@ def test_a_job_that_somebody_resumes_while_the_grid_waits_for_another_does_not_k
     assert made.notes().count("resumed begins") == 1
 
 
-def test_a_job_outlives_a_killed_grid_and_is_waited_for(folder):
+def outlived(folder: Path) -> tuple[Made, Path]:
+    """A grid that was killed while a job of it stood at its gate, and the gate."""
     gate = folder / "gate"
     made = Made(folder, {"running": {"gate": str(gate)}, "waiting": {"after": ["running"]}})
     engine.start(made.run)
     made.at_work("running")
     killed(made.run)
+    return made, gate
+
+
+def test_a_job_outlives_a_killed_grid_and_is_waited_for(folder):
+    made, gate = outlived(folder)
     assert (made.status("running"), made.status("waiting")) == ("running", "queued")
     engine.resume(made.run)
     until(lambda: engine.watch(made.run).status == "running" and made.run.progress().total == 2)
@@ -228,11 +234,7 @@ def test_a_job_outlives_a_killed_grid_and_is_waited_for(folder):
 
 
 def test_cancelling_a_killed_grid_stops_the_job_that_outlived_it(folder):
-    gate = folder / "gate"
-    made = Made(folder, {"running": {"gate": str(gate)}, "waiting": {"after": ["running"]}})
-    engine.start(made.run)
-    made.at_work("running")
-    killed(made.run)
+    made, gate = outlived(folder)
     assert engine.cancel(made.run).status == "failed"
     assert (made.status("running"), made.status("waiting")) == ("cancelled", "queued")
     gate.touch()

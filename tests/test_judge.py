@@ -4,67 +4,34 @@ itself, garbles, is busy, fails, refuses and hangs."""
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.answering import AnsweringServer
 from training.rewards.asked import Server, in_parallel, pause, token_of
 from training.rewards.base import Comparer, Conversation, Message
 from training.rewards.judge_question import INSTRUCTIONS, VERDICT, material, question, verdict
 from training.rewards.registry import family
 
 
-class JudgeServer:
+class JudgeServer(AnsweringServer):
     """A chat-completions server whose answers a test decides: `says` is given the question, and what it returns is the
     answer's text, or code and body, or code, body and headers."""
 
+    path = "/v1"
+
     def __init__(self) -> None:
         self.says: Callable[[str], Any] = longer
-        self.asked: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.paths: list[str] = []
-        self.released = threading.Event()
         self.finish = "stop"
-        server = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                server.paths.append(self.path)
-                server.headers.append(dict(self.headers))
-                server.asked.append(request)
-                said = server.says(request["messages"][-1]["content"])
-                code, body, *more = said if isinstance(said, tuple) else (200, completion(said, server.finish))
-                sent = body if isinstance(body, bytes) else json.dumps(body).encode()
-                self.send_response(code)
-                for name, value in (more[0] if more else {}).items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(sent)))
-                self.end_headers()
-                self.wfile.write(sent)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        class Listener(ThreadingHTTPServer):
-            request_queue_size = 64  # of connections that wait; with the usual 5 some of many at once try again in a second
-
-        self._server = Listener(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-
-    def die(self) -> None:
-        self.released.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def reply(self, request: dict[str, Any]) -> tuple[int, Any, Mapping[str, str]]:
+        said = self.says(request["messages"][-1]["content"])
+        code, body, *more = said if isinstance(said, tuple) else (200, completion(said, self.finish))
+        return code, body, more[0] if more else {}
 
 
 def completion(words: Any, finish: str = "stop") -> dict[str, Any]:

@@ -21,6 +21,8 @@ from training import engine
 from training.run import Run
 from training.score import PREFERENCES, SUMMARY
 
+pytestmark = pytest.mark.usefixtures("nothing_left_running")
+
 ROWS = [hh(f"Question {n}?", "A good answer.", "Bad." + "?" * (2 * n)) for n in range(24)]
 
 
@@ -33,16 +35,6 @@ def server(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ju
     reward_models.register(workspace, "judge", "judge", settings, "ana")
     yield running
     running.die()
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_running(workspace: Workspace) -> Iterator[None]:
-    """Whatever a test leaves at work ends with it."""
-    yield
-    for state in workspace.runs.glob("*/state.json"):
-        pid = Run(state.parent).state().pid
-        if engine.watch(Run(state.parent)).status == "running" and pid not in (None, os.getpid()):
-            os.killpg(pid, signal.SIGKILL)
 
 
 def started(workspace: Workspace, **wanted: Any) -> Run:

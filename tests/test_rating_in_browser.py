@@ -375,15 +375,9 @@ def held(person: Person, key: str) -> None:
         done = re.search(r"(\d+) done", person.text())
         return int(done[1]) + sum(not chip.endswith("–") for chip in chips(person)) if done else -1
 
-    def down() -> None:
-        for _ in range(10):
-            person.page.keyboard.down(key)
-            person.page.wait_for_timeout(33)
-        person.page.keyboard.up(key)
-
     person.whole()
     before = counted()
-    person.at_once(down)
+    person.at_once(lambda: person.hold(key, times=10))
     person.surely("h", shown_js("give a value"))
     person.surely("h", f"!{shown_js('give a value')}")
     assert counted() <= before + 1

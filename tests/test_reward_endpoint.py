@@ -1,14 +1,13 @@
 """A reward model behind an address: a real server on this machine answers, fails, hangs, lies and dies half way."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.answering import AnsweringServer
 from training.rewards.base import Message
 from training.rewards.registry import family
 
@@ -16,48 +15,22 @@ PROMPTS = [(Message("user", f"question {number}"),) for number in range(10)]
 RESPONSES = [(Message("assistant", "x" * number),) for number in range(10)]
 
 
-class Server:
+class Server(AnsweringServer):
     """A server whose answers a test decides: `answers` is given each request's body, and says code and body."""
+
+    path = "/score"
 
     def __init__(self) -> None:
         self.answers: Callable[[dict[str, Any]], tuple[int, Any]] = lengths
-        self.asked: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.paths: list[str] = []
-        self.released = threading.Event()
         self.location = ""
-        server = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                server.paths.append(self.path)
-                server.headers.append(dict(self.headers))
-                server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                code, body = server.answers(server.asked[-1])
-                sent = body if isinstance(body, bytes) else json.dumps(body).encode()
-                self.send_response(code)
-                if server.location:
-                    self.send_header("Location", server.location)
-                self.send_header("Content-Length", str(len(sent) + (100 if code == 299 else 0)))  # 299: it breaks off
-                self.end_headers()
-                self.wfile.write(sent)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/score"
-
-    def die(self) -> None:
-        self.released.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def reply(self, request: dict[str, Any]) -> tuple[int, Any, Mapping[str, str]]:
+        code, body = self.answers(request)
+        headers = {"Location": self.location} if self.location else {}
+        if code == 299:  # it breaks off
+            headers["Content-Length"] = str(len(body if isinstance(body, bytes) else json.dumps(body)) + 100)
+        return code, body, headers
 
 
 def lengths(asked: dict[str, Any]) -> tuple[int, Any]:

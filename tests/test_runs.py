@@ -16,6 +16,8 @@ from tests.conftest import ROOT, SMALL, import_rows, until
 from training import engine
 from training.run import Run
 
+pytestmark = pytest.mark.usefixtures("nothing_left_running")
+
 EMPTY = {"empty": {}}
 FLAG_OF_SMALL = {"filter": "empty", "side": "rejected", "score": 1.0, "reason": "the rejected response is empty", "detail": ""}
 SIZE = 160_000  # pairs of a run that is still at work when it is interrupted
@@ -51,16 +53,6 @@ def found_by(run):
 @pytest.fixture
 def ids(workspace):
     return import_rows(workspace, SMALL)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_running(workspace):
-    """Whatever a test leaves at work ends with it."""
-    yield
-    for state in workspace.runs.glob("*/state.json"):
-        pid = Run(state.parent).state().pid
-        if engine.watch(Run(state.parent)).status == "running" and pid is not None:
-            os.killpg(pid, signal.SIGKILL)
 
 
 def test_a_run_is_queued_done_and_its_flags_are_taken_in_once(workspace, ids):

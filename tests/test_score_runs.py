@@ -23,6 +23,8 @@ from training import engine
 from training.run import Progress, Run
 from training.score import PREFERENCES, SCORES, SUMMARY
 
+pytestmark = pytest.mark.usefixtures("nothing_left_running")
+
 FAST = {"wait": 0, "tries": 2}  # of an endpoint: no pause before the second try
 
 
@@ -49,16 +51,6 @@ def server(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Se
     reward_models.register(workspace, "remote", "endpoint", {"address": running.address, "at_once": 4, **FAST}, "ana")
     yield running
     running.die()
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_running(workspace: Workspace) -> Iterator[None]:
-    """Whatever a test leaves at work ends with it."""
-    yield
-    for state in workspace.runs.glob("*/state.json"):
-        pid = Run(state.parent).state().pid
-        if engine.watch(Run(state.parent)).status == "running" and pid not in (None, os.getpid()):
-            os.killpg(pid, signal.SIGKILL)
 
 
 def started(workspace: Workspace, model: str, **wanted: Any) -> Run:
